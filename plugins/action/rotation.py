@@ -1,0 +1,51 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import ARGUMENTS, Deployment
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation
+
+STEPS = ["open", "create", "set", "test", "publish", "roll_out", "drain", "finish", "revoke", "back"]
+
+
+class ActionModule(ActionBase):
+    """One step of a rotation."""
+
+    _requires_connection = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        _validation, arguments = self.validate_argument_spec(
+            argument_spec={
+                **ARGUMENTS,
+                "step": {"type": "str", "required": True, "choices": STEPS},
+                "credential": {"type": "str", "required": True},
+                "purpose": {"type": "str", "choices": ["rotate", "revoke"], "default": "rotate"},
+                "end_grace": {"type": "bool", "default": False},
+                "opened": {"type": "dict", "default": {}},
+                "rolled": {"type": "dict", "default": {}},
+                "skip_services": {"type": "list", "elements": "str", "default": []},
+                "accept_weak": {"type": "bool", "default": False},
+                "take_lock": {"type": "str"},
+                "rollout": {"type": "dict", "default": {}},
+            }
+        )
+        step = arguments["step"]
+        deployment = Deployment(self, arguments, task_vars or {})
+        rotation = Rotation(deployment, arguments["credential"], arguments)
+        if deployment.check_mode and step != "open":
+            result.update(skipped=True, msg="nothing is touched under --check")
+            return result
+        try:
+            result.update(getattr(rotation, step)())
+        except SecretsError as error:
+            result.update(failed=True, msg=error.message)
+            if step not in ("open", "back"):
+                rotation.remember(step, error)
+        return result

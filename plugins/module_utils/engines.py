@@ -1,0 +1,83 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the catalog takes for granted of each engine. A new engine is its two modules and an entry here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+
+COLLECTION = "chat4all.secrets"
+
+# Before the name of a variable: the one that keeps what the server was given at its first start.
+INIT_PREFIX = "INIT_"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The defaults of one engine; every one can be overridden in the catalog."""
+
+    name: str
+    # The prefix of the engine's two modules: <modules>_credential and <modules>_credential_info.
+    modules: str
+    # Matched against the last part of an image's name, and against the name of a catalog entry or service.
+    names: str = "(?!)"
+    # The variables of .env, by what they hold; the server reads them at its first start only.
+    variables: dict[str, str] = field(default_factory=dict)
+    # The server's own environment: where it says who its first user is and which database it made.
+    server_user: str = ""
+    server_database: str = ""
+    default_user: str = ""
+    port: int = 0
+    # The first one is the default.
+    strategies: tuple[str, ...] = ("pair",)
+    generate: dict[str, object] = field(default_factory=lambda: {"kind": "password", "length": 32})
+    # Days, from the strategy document's rotation schedule.
+    interval: int = 90
+    priority: str = "high"
+
+
+ENGINES = {
+    "postgresql": Engine(
+        name="postgresql",
+        modules=f"{COLLECTION}.postgresql",
+        names=r"postgres(ql)?|postgis|timescaledb(-ha)?|pgvector|citus|pg",
+        variables={"user": "POSTGRES_USER", "password": "POSTGRES_PASSWORD"},
+        server_user="POSTGRES_USER",
+        server_database="POSTGRES_DB",
+        default_user="postgres",
+        port=5432,
+        strategies=("pair", "single_user"),
+    ),
+}
+
+# What a strategy means for those who depend on the credential (DESIGN: type).
+TYPES = {"pair": "pair", "single_user": "gap"}
+
+
+def engine_named(name: str, where: str) -> Engine:
+    """Return the engine of that name; ``where`` is the place in the catalog, for the error.
+
+    A name with two dots (``my.collection.mysql``) is an engine of another collection: it brings its modules,
+    the catalog entry brings the rest.
+    """
+    if name in ENGINES:
+        return ENGINES[name]
+    if re.fullmatch(r"\w+\.\w+\.\w+", name):
+        return Engine(name=name, modules=name)
+    known = ", ".join(sorted(ENGINES))
+    raise SecretsError(f"{where}: unknown engine {name!r}; use {known}, or namespace.collection.engine")
+
+
+def engine_of(text: str) -> Engine | None:
+    """Return the engine that an image (``postgres:16-alpine``), a service or an entry is named after."""
+    last = text.rsplit("/", 1)[-1]
+    base = re.split(r"[:@]", last, maxsplit=1)[0].lower()
+    for engine in ENGINES.values():
+        if re.fullmatch(engine.names, base):
+            return engine
+    return None

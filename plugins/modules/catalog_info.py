@@ -1,0 +1,206 @@
+#!/usr/bin/python
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: catalog_info
+short_description: Derive servers, consumers and the roll-out plan of credentials from a Compose project
+version_added: 0.1.0
+author:
+  - chat4all maintainers (@chat4all)
+description:
+  - Resolves entries of the catalog against the Compose files, C(.env) and the running containers.
+  - A service is a consumer when its resolved configuration changes with one of the credential's variables.
+  - Reads only. The result holds no secret value in clear.
+extends_documentation_fragment:
+  - chat4all.secrets.attributes
+  - chat4all.secrets.attributes.info_module
+  - chat4all.secrets.project
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+options:
+  catalog:
+    description: The catalog, see the variable C(secrets_catalog) in the collection's documentation.
+    type: dict
+    required: true
+  services:
+    description: Exceptions for services, see the variable C(secrets_services).
+    type: dict
+    default: {}
+  credentials:
+    description: Names of the entries to resolve; all of them when empty.
+    type: list
+    elements: str
+    default: []
+  skip_services:
+    description: Consumers that shall keep what they have.
+    type: list
+    elements: str
+    default: []
+  fingerprint_key:
+    description: Key (hexadecimal) of the fingerprints by which values in C(.env) are compared with a store.
+    type: str
+  seal_key:
+    description:
+      - One-time key (32 bytes, hexadecimal). With it the values found in C(.env) are returned sealed in RV(sealed), so that they can be imported into a store and nobody who sees the result can read them.
+    type: str
+"""
+
+EXAMPLES = r"""
+- name: Show who uses the PostgreSQL credential
+  chat4all.secrets.catalog_info:
+    project_dir: /srv/chat4all
+    catalog:
+      postgres: {}
+  register: catalog
+
+- name: Show the waves in which they would be replaced
+  ansible.builtin.debug:
+    var: catalog.credentials.postgres.plan.waves
+"""
+
+RETURN = r"""
+credentials:
+  description: What is known of each credential, by its name in the catalog.
+  returned: success
+  type: dict
+  contains:
+    consumers:
+      description: The Compose services that use it.
+      type: list
+      elements: str
+    engine:
+      description: The engine.
+      type: str
+    plan:
+      description: >-
+        The waves of the roll-out (C(waves), each a list of services with C(mode), C(reason), C(evidence)) and every reason not to
+        begin (C(refusals)).
+      type: dict
+    server:
+      description: The running container of the server, or V(null) where none runs.
+      type: dict
+project:
+  description: Name, folder, files and C(.env) of the Compose project.
+  returned: success
+  type: dict
+addresses:
+  description: The service of every container address of the project.
+  returned: success
+  type: dict
+sealed:
+  description: The values found in C(.env), sealed with O(seal_key).
+  returned: when O(seal_key) is given
+  type: str
+"""
+
+import hashlib
+import hmac
+import json
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.chat4all.secrets.plugins.module_utils import catalog as catalog_facts
+from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
+from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Project
+from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import DockerCli
+from ansible_collections.chat4all.secrets.plugins.module_utils.engines import INIT_PREFIX
+from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.module_utils.project_options import PROJECT_OPTIONS, project_arguments
+from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import seal
+
+
+def read_env(path: str) -> dict[str, str]:
+    """Return the values of ``.env``; none when there is no such file."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return dotenv.values(stream.read())
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
+        raise SecretsError(f"{path}: {reason}") from None
+
+
+def fingerprints(key: str | None, values: dict[str, str]) -> dict[str, str]:
+    if not key:
+        return {}
+    return {
+        name: hmac.new(bytes.fromhex(key), value.encode(), hashlib.sha256).hexdigest()[:16]
+        for name, value in values.items()
+    }
+
+
+def examine(params: dict) -> dict:
+    catalog_facts.check_catalog(params["catalog"])
+    names = params["credentials"] or list(params["catalog"])
+    for name in names:
+        if name not in params["catalog"]:
+            raise SecretsError(f"{name}: not in secrets_catalog; there are {', '.join(params['catalog'])}")
+    project = Project.load(DockerCli(), *project_arguments(params))
+    catalog_facts.check_services(params["services"], project)
+    env_file = params["env_file"] or os.path.join(project.directory, ".env")
+    values = read_env(env_file)
+    containers = project.containers()
+
+    credentials, found = {}, {}
+    for name in names:
+        facts = catalog_facts.resolve(name, params["catalog"][name], project)
+        used = [name for variable in facts["variables"].values() for name in (variable, INIT_PREFIX + variable)]
+        present = {variable: values[variable] for variable in used if variable in values}
+        server = project.services[facts["service"]]
+        running = catalog_facts.server_container(project, server.name)
+        facts["env"] = {"present": sorted(present), "fingerprints": fingerprints(params["fingerprint_key"], present)}
+        facts["server"] = {"id": running.id, "name": running.name} if running else None
+        facts["has_data"] = project.has_data(server.name)
+        facts["plan"] = catalog_facts.roll_out_plan(
+            project, facts["consumers"], params["services"], params["skip_services"]
+        )
+        found[name] = present
+        credentials[name] = facts
+    result = {
+        "credentials": credentials,
+        "project": {
+            "name": project.name,
+            "directory": project.directory,
+            "files": project.files,
+            "env_file": env_file,
+        },
+        "addresses": {
+            address: container.service for container in containers for address in container.addresses.values() if address
+        },
+        "pending_changes": [list(change) for change in project.pending_changes()],
+        "image_drift": project.image_drift(list(project.services)),
+    }
+    if params["seal_key"]:
+        result["sealed"] = seal(bytes.fromhex(params["seal_key"]), json.dumps(found).encode())
+    return result
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **PROJECT_OPTIONS,
+            "catalog": {"type": "dict", "required": True},
+            "services": {"type": "dict", "default": {}},
+            "credentials": {"type": "list", "elements": "str", "default": []},
+            "skip_services": {"type": "list", "elements": "str", "default": []},
+            "fingerprint_key": {"type": "str", "no_log": True},
+            "seal_key": {"type": "str", "no_log": True},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(changed=False, **examine(module.params))
+    except SecretsError as error:
+        module.fail_json(msg=error.message)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+#!/usr/bin/python
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: rotation
+short_description: Take one step of a credential's rotation
+version_added: 0.1.0
+author:
+  - chat4all maintainers (@chat4all)
+description:
+  - The protocol is C(open), C(create), C(set), C(test), C(publish), C(roll_out), C(drain), C(finish), C(revoke); C(back) returns to
+    the old value. The role P(chat4all.secrets.rotate#role) calls the steps in their order.
+  - Every step is idempotent. After a run that was killed anywhere, the same steps are called again.
+  - The engine is reached through its two modules, C(ENGINE_credential) and C(ENGINE_credential_info), of this or another
+    collection.
+extends_documentation_fragment:
+  - chat4all.secrets.attributes
+  - chat4all.secrets.deployment
+attributes:
+  action:
+    support: full
+  check_mode:
+    support: full
+    details:
+      - With check mode O(step=open) prints the plan; every other step is skipped. Nothing is touched.
+  diff_mode:
+    support: none
+options:
+  step:
+    description: The step.
+    type: str
+    required: true
+    choices: [open, create, set, test, publish, roll_out, drain, finish, revoke, back]
+  credential:
+    description: The credential's name in the catalog.
+    type: str
+    required: true
+  purpose:
+    description: What O(step=open) shall prepare.
+    type: str
+    choices: [rotate, revoke]
+    default: rotate
+  end_grace:
+    description: With O(purpose=revoke), end the old value although its grace is not over.
+    type: bool
+    default: false
+  opened:
+    description: What O(step=open) returned.
+    type: dict
+    default: {}
+  rolled:
+    description: What O(step=roll_out) returned.
+    type: dict
+    default: {}
+  skip_services:
+    description: Consumers that keep what they have; they stay stale.
+    type: list
+    elements: str
+    default: []
+  accept_weak:
+    description: Replace consumers that have neither health check nor log pattern.
+    type: bool
+    default: false
+  take_lock:
+    description: The rotation whose lock may be taken by force, because its owner is known to be gone.
+    type: str
+  rollout:
+    description: Options of M(chat4all.secrets.compose_rollout), such as C(parallel), C(timeout), C(quiet) and C(settle).
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = r"""
+- name: Print the plan of a rotation
+  chat4all.secrets.rotation:
+    step: open
+    credential: postgres
+    project_dir: /srv/chat4all
+    catalog:
+      postgres: {}
+  check_mode: true
+"""
+
+RETURN = r"""
+facts:
+  description: What M(chat4all.secrets.catalog_info) says of the credential.
+  returned: O(step=open)
+  type: dict
+phase:
+  description: >-
+    Where the rotation stands: V(new), V(forward), V(back), V(revoke) (all is done but the old value's end) or V(revoke_first)
+    (the grace of an earlier value is over).
+  returned: O(step=open)
+  type: str
+rotation:
+  description: The rotation's id.
+  returned: O(step=open)
+  type: str
+  sample: r-7f3a
+gaps:
+  description: Seconds without service, by service that had to be stopped first.
+  returned: O(step=roll_out)
+  type: dict
+"""

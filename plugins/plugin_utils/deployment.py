@@ -1,0 +1,257 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What every step on a deployment needs: its arguments, its store, its modules, its lines of output."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import getpass
+import json
+import os
+import secrets
+import shlex
+import socket
+import threading
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import unseal
+from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.store import Store
+
+COLLECTION = "chat4all.secrets"
+STORE_NAME = ".secrets-store.yml"
+STATE_FOLDER = ".chat4all"
+# Seconds for which a lease outlives the last sign of life of a run; a working module holds the kernel lock besides.
+LEASE = 120
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "project_dir": {"type": "path", "required": True},
+    "compose_files": {"type": "list", "elements": "path", "default": []},
+    "env_file": {"type": "path"},
+    "catalog": {"type": "dict", "required": True},
+    "services": {"type": "dict", "default": {}},
+    "store": {"type": "dict", "default": {}},
+}
+
+
+def now() -> datetime.datetime:
+    """Return the time of the store's dates: UTC, whole seconds."""
+    return datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+
+
+def owner() -> str:
+    """Return who runs this play, for the lock's message."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+class Deployment:
+    """One deployment as an action plugin sees it.
+
+    ``arguments`` are the action's own, checked against ``ARGUMENTS``.
+    """
+
+    def __init__(self, action: ActionBase, arguments: dict[str, Any], task_vars: dict[str, Any]) -> None:
+        self.action = action
+        self.arguments = arguments
+        self.task_vars = task_vars
+        self.host = str(task_vars.get("inventory_hostname", "localhost"))
+        self.check_mode = bool(action._task.check_mode)
+        self.state_dir = os.path.join(arguments["project_dir"], STATE_FOLDER)
+        self._store: Store | None = None
+
+    # -- output
+
+    def line(self, step: str, text: str) -> None:
+        """Show one line of the run."""
+        Display().display(report.line(self.host, step, text))
+
+    def show(self, lines: list[str], color: str | None = None) -> None:
+        """Show a block of lines."""
+        for text in lines:
+            Display().display(text, color=color)
+
+    # -- modules
+
+    def require_pipelining(self) -> None:
+        """Refuse to work where Ansible would write a module's arguments to the target's disk."""
+        if not self.action._is_pipelining_enabled("new"):
+            raise SecretsError(
+                f"{self.host}: pipelining is off, so secrets would be written to temporary files there; "
+                "set ANSIBLE_PIPELINING=true (and not ANSIBLE_KEEP_REMOTE_FILES)"
+            )
+
+    def module(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """Run a module on the target and return its result; its failure is raised as one line."""
+        full_name = name if name.count(".") >= 2 else f"{COLLECTION}.{name}"
+        result = self.action._execute_module(
+            module_name=full_name,
+            module_args={key: value for key, value in arguments.items() if value is not None},
+            task_vars=self.task_vars,
+        )
+        if result.get("failed"):
+            message = str(result.get("msg") or result.get("module_stderr") or "no reason given").strip().splitlines()
+            details = {key: value for key, value in result.items() if key not in ("failed", "msg", "invocation")}
+            raise SecretsError(message[-1] if "Traceback" in message[0] else message[0], **details)
+        return result
+
+    def state(self, action: str, **arguments: Any) -> dict[str, Any]:
+        """Read or change what the target remembers of this deployment."""
+        return self.module("deployment_state", path=self.state_dir, action=action, **arguments)
+
+    def project(self) -> dict[str, Any]:
+        """Return the options by which modules are told the Compose project."""
+        return {key: self.arguments[key] for key in ("project_dir", "compose_files", "env_file")}
+
+    def catalog_info(self, credentials: list[str], **arguments: Any) -> dict[str, Any]:
+        """Resolve credentials against the Compose project."""
+        return self.module(
+            "catalog_info",
+            **self.project(),
+            catalog=self.arguments["catalog"],
+            services=self.arguments["services"],
+            credentials=credentials,
+            **arguments,
+        )
+
+    def values_found(self) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
+        """Return the facts of the whole catalog, and what ``.env`` holds of each credential's variables today."""
+        key = secrets.token_bytes(32)
+        info = self.catalog_info([], seal_key=key.hex(), fingerprint_key=self.store.fingerprint_key.hex())
+        return info, json.loads(unseal(key, info.pop("sealed")))
+
+    # -- store
+
+    @property
+    def store_path(self) -> str:
+        """The store's path on the controller, or on the target."""
+        given = self.arguments["store"]
+        unknown = sorted(set(given) - {"path", "location", "vault_id"})
+        if unknown:
+            raise SecretsError(f"secrets_store.{unknown[0]}: unknown key; known: path, location, vault_id")
+        if given.get("location", "controller") not in ("controller", "target"):
+            raise SecretsError(f"secrets_store.location: {given['location']!r} is neither controller nor target")
+        if given.get("path"):
+            return str(given["path"])
+        if given.get("location") == "target":
+            return os.path.join(self.arguments["project_dir"], STORE_NAME)
+        if not self.task_vars.get("inventory_dir"):
+            raise SecretsError("secrets_store.path: not set, and the inventory has no folder to put the store beside")
+        return os.path.join(self.task_vars["inventory_dir"], STORE_NAME)
+
+    @property
+    def store(self) -> Store:
+        """The store, opened with the vault secrets of the running play."""
+        if self._store is None:
+            vault = self.action._loader._vault
+            secrets_of_play = vault.secrets if vault else []
+            given = self.arguments["store"]
+            remote: dict[str, Any] = {}
+            if given.get("location") == "target":
+                remote = {"reader": self._read_remote, "writer": self._write_remote}
+            self._store = Store.open(self.store_path, secrets_of_play, vault_id=given.get("vault_id"), **remote)
+        return self._store
+
+    def stored(self, name: str) -> dict[str, Any]:
+        """Return what the store holds of a credential; an empty dict where it was never provisioned."""
+        return self.store.entry(name) if name in self.store.names() else {}
+
+    def entry(self, name: str) -> dict[str, Any]:
+        """Return what the store holds of a credential; raises where it was never provisioned."""
+        entry = self.stored(name)
+        if entry.get("current"):
+            return entry
+        raise SecretsError(f"{name}: not in the store {self.store_path}; run playbooks/provision.yml first")
+
+    def _read_remote(self) -> bytes | None:
+        content = self.module("store_file", path=self.store_path, state="read").get("content")
+        return content.encode() if content else None
+
+    def _write_remote(self, data: bytes, expected_sha256: str | None) -> None:
+        self.module(
+            "store_file",
+            path=self.store_path,
+            state="present",
+            content=data.decode(),
+            expected_sha256=expected_sha256,
+            state_dir=None,
+        )
+
+    # -- .env
+
+    @staticmethod
+    def env_values(facts: dict[str, Any], entry: dict[str, Any], slot: dict[str, Any]) -> dict[str, str]:
+        """Return the variables of ``.env`` that hold a slot's values, and those of the server's first start."""
+        return {**{variable: slot[part] for part, variable in facts["variables"].items()}, **entry.get("init", {})}
+
+    def published(self, facts: dict[str, Any], entry: dict[str, Any]) -> str | None:
+        """Return the slot (``current``, ``pending``) whose values ``.env`` holds; ``None`` where it is neither.
+
+        A variable that ``.env`` lacks contradicts nothing.
+        """
+        fingerprints = facts["env"]["fingerprints"]
+        for label in ("current", "pending"):
+            slot = entry.get(label)
+            if slot and all(
+                fingerprints.get(variable) in (None, self.store.fingerprint(slot[part]))
+                for part, variable in facts["variables"].items()
+            ):
+                return label
+        return None
+
+    def publish(self, values: dict[str, str], **arguments: Any) -> dict[str, Any]:
+        """Write values to ``.env`` in one atomic rename."""
+        path = self.arguments["env_file"] or os.path.join(self.arguments["project_dir"], ".env")
+        return self.module("env_file", path=path, values=values, state_dir=self.state_dir, **arguments)
+
+
+class ProgressReader(threading.Thread):
+    """Shows the lines that a working module appends to its progress file, over a second channel of the connection.
+
+    Nothing depends on it: what it could not read in time is shown when the module has ended.
+    """
+
+    INTERVAL = 0.5
+
+    def __init__(self, deployment: Deployment, path: str, step: str) -> None:
+        super().__init__(daemon=True)
+        self.deployment = deployment
+        self.path = path
+        self.step = step
+        self.offset = 0
+        self.ended = threading.Event()
+        self.action = copy.copy(deployment.action)
+        self.action._connection = copy.copy(deployment.action._connection)
+
+    def run(self) -> None:
+        while not self.ended.wait(self.INTERVAL):
+            try:
+                self.read()
+            except Exception:  # a lost line of progress must never end a rotation
+                return
+
+    def read(self) -> None:
+        """Show what has been appended since the last look."""
+        command = f"tail -c +{self.offset + 1} {shlex.quote(self.path)} 2>/dev/null || true"
+        text = self.action._low_level_execute_command(command)["stdout"]
+        complete = text[: text.rfind("\n") + 1]
+        self.offset += len(complete.encode())
+        for row in complete.splitlines():
+            self.deployment.line(self.step, json.loads(row)["text"])
+
+    def __enter__(self) -> ProgressReader:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.ended.set()
+        self.join()
+        try:
+            self.read()
+        except Exception:  # as above
+            return

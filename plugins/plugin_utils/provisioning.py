@@ -1,0 +1,115 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Provisioning: fill the store, render ``.env``, keep a server's first-start values apart from its consumers'."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.chat4all.secrets.plugins.module_utils.engines import INIT_PREFIX
+from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.module_utils.generate import generate
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, now
+
+# What people leave in a copied .env.example; the strategy document's own words among them.
+PLACEHOLDERS = ("change_me", "changeme", "your_", "generate_strong", "<")
+
+
+def is_placeholder(value: str) -> bool:
+    """Tell whether a value is one that nobody meant to keep."""
+    return value.lower().startswith(PLACEHOLDERS)
+
+
+class Provisioning:
+    """Brings one deployment's store, ``.env`` and Compose override in step with its catalog."""
+
+    def __init__(self, deployment: Deployment, arguments: dict[str, Any]) -> None:
+        self.deployment = deployment
+        self.arguments = arguments
+
+    def store(self) -> dict[str, Any]:
+        """Import what is in use, generate what is missing; a value that the store has is never replaced."""
+        deployment = self.deployment
+        deployment.require_pipelining()
+        info, found = deployment.values_found()
+        entries = {name: self._entry(facts, found[name]) for name, facts in info["credentials"].items()}
+        changed = sorted(name for name, entry in entries.items() if entry != deployment.stored(name))
+        if not deployment.check_mode:
+            deployment.store.change(lambda credentials: credentials.update({name: entries[name] for name in changed}))
+        for name in changed:
+            deployment.line("store", f"{name}: {self._what(entries[name])}")
+        return {"changed": bool(changed), "info": info}
+
+    def render(self) -> dict[str, Any]:
+        """Write ``.env``, ``.env.example`` and the ``.gitignore`` lines."""
+        deployment = self.deployment
+        values: dict[str, str] = {}
+        for name, facts in self.arguments["info"]["credentials"].items():
+            entry = deployment.stored(name)
+            if not entry:  # only under --check, on a store that does not exist yet
+                continue
+            slot = deployment.published(facts, entry)
+            if slot is None and self.arguments["drift"] != "replace":
+                raise SecretsError(
+                    f"DRIFT {name}: .env holds another {' or '.join(sorted(facts['variables'].values()))} than the store; "
+                    "to put the store's value back: -e drift=replace"
+                )
+            values.update(deployment.env_values(facts, entry, entry[slot or "current"]))
+        result = deployment.publish(values, example=True, gitignore=True)
+        if result["changed"]:
+            deployment.line("render", ", ".join(result["added"] + result["updated"]) or "mode and owner")
+        # The target remembers the serial only now that nothing is missing there.
+        if not deployment.check_mode:
+            store = deployment.store
+            deployment.state("remember", store_id=store.id, serial=store.serial)
+        return {"changed": result["changed"], "diff": result.get("diff", [])}
+
+    def separate(self) -> dict[str, Any]:
+        """Keep every server's first-start values apart, so that a new value never recreates the server."""
+        deployment = self.deployment
+        changed = False
+        for facts in self.arguments["info"]["credentials"].values():
+            if not facts["server_variables"]:
+                continue
+            result = deployment.module(
+                "compose_pin",
+                **deployment.project(),
+                service=facts["service"],
+                variables={variable: INIT_PREFIX + variable for variable in facts["server_variables"]},
+                state_dir=deployment.state_dir,
+            )
+            changed = changed or result["changed"]
+            if result["changed"]:
+                deployment.line("separate", f"{result['path']}: pins {facts['service']}'s first-start values")
+        return {"changed": changed}
+
+    def _entry(self, facts: dict[str, Any], found: dict[str, str]) -> dict[str, Any]:
+        """Return what the store shall hold of a credential."""
+        entry = self.deployment.stored(facts["name"])
+        if not entry.get("current"):
+            entry = {"engine": facts["engine"], "role": facts["role"], "current": self._first_value(facts, found)}
+        init = dict(entry.get("init", {}))
+        for part, variable in facts["variables"].items():
+            name = INIT_PREFIX + variable
+            if variable in facts["server_variables"] or name in found:
+                init.setdefault(name, found.get(name, entry["current"][part]))
+        return {**entry, "init": init} if init else entry
+
+    def _first_value(self, facts: dict[str, Any], found: dict[str, str]) -> dict[str, Any]:
+        user, password = (facts["variables"][part] for part in ("user", "password"))
+        given = found.get(password, "")
+        slot = {"user": found.get(user) or facts["role"], "created": now().isoformat()}
+        if given and (facts["has_data"] or not is_placeholder(given)):
+            return {**slot, "password": given, "imported": True}
+        if facts["has_data"]:
+            raise SecretsError(
+                f"{facts['name']}: {facts['service']} has data already, but .env holds no {password}; "
+                "put the password that it was started with there"
+            )
+        return {**slot, "password": generate(**facts["generate"]).value}
+
+    @staticmethod
+    def _what(entry: dict[str, Any]) -> str:
+        return "imported from .env" if entry["current"].get("imported") else "generated"

@@ -1,0 +1,134 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What people read: plan, progress lines, summary, ``STOPPED`` block and status table, in 100 columns."""
+
+from __future__ import annotations
+
+import datetime
+import textwrap
+from collections.abc import Iterable
+from typing import Any
+
+WIDTH = 100
+MODES = {"start_first": "start-first", "stop_first": "STOP-FIRST", "job": "job, run again"}
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time as a person says it: ``5.2 s``, ``41 s``, ``1 min 14 s``, ``3 h 5 min``, ``90d``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 2 * 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400}d"
+
+
+def clock(moment: datetime.datetime | None = None) -> str:
+    """Return the local time of day, as every line begins with it."""
+    return (moment or datetime.datetime.now()).strftime("%H:%M:%S")
+
+
+def line(host: str, step: str, text: str) -> str:
+    """Return one line of a run."""
+    return f"{clock()} {host:<5} {step.replace('_', ' '):<9} {text}"
+
+
+def field(label: str, text: str, indent: int = 2, width: int = 9) -> list[str]:
+    """Return ``label  text``, wrapped below itself."""
+    head = " " * indent + f"{label:<{width}}"
+    return textwrap.wrap(
+        head + text, WIDTH, subsequent_indent=" " * len(head), break_long_words=True, break_on_hyphens=False
+    )
+
+
+def plan(facts: dict[str, Any], project: dict[str, Any], host: str, user: str, new_user: str, resume: str) -> list[str]:
+    """Return the plan that ``--check`` prints."""
+    title = f"{facts['name']}  {project['name']}"
+    note = "nothing will be touched"
+    lines = [f"PLAN  {title}".ljust(WIDTH - len(note)) + note]
+    image = facts["image"].rsplit("/", 1)[-1]
+    if facts["strategy"] == "pair":
+        change = f"user {user} -> {new_user}"
+        if user == facts["role"]:
+            change += " (first rotation: users are created)"
+    else:
+        change = f"user {user}, new password in place"
+    lines += field("server", f"{host}:{facts['service']} ({image})   {change}")
+    if resume:
+        lines += field("resume", resume)
+    lines += field("effect", _effect(facts))
+    lines += field("publish", f"{project['env_file']} on {host}: " + ", ".join(sorted(facts["variables"].values())))
+    lines.append("  roll out")
+    for number, wave in enumerate(facts["plan"]["waves"], 1):
+        for index, service in enumerate(wave):
+            lines.append(_plan_row(number if index == 0 else None, service))
+    ends = "same run, once no session uses it" if not facts["grace"] else f"after {duration(facts['grace'])} of grace"
+    lines += field("by hand", f"none      old value ends: {ends}")
+    return lines
+
+
+def _effect(facts: dict[str, Any]) -> str:
+    gaps = [s["service"] for wave in facts["plan"]["waves"] for s in wave if s["mode"] == "stop_first"]
+    direct = f"; {_count(gaps, 'service')} with a gap: {', '.join(gaps)}" if gaps else ""
+    if facts["type"] == "gap":
+        return "logins ARE refused from 'set' until each service is replaced (single_user)" + direct
+    return "no refused logins expected" + direct
+
+
+def _plan_row(number: int | None, service: dict[str, Any]) -> str:
+    name = service["service"] + (f" x{service['scale']}" if service["scale"] > 1 else "")
+    how = MODES[service["mode"]] + (f" ({service['reason']})" if service["mode"] == "stop_first" else "")
+    if service["after"]:
+        how += f", then {service['after']}"
+    return f"    {number or ' '}  {name:<20} {how:<32} {service['evidence']}"[:WIDTH].rstrip()
+
+
+def summary(facts: dict[str, Any], user: str, outcome: dict[str, Any]) -> list[str]:
+    """Return what a run ends with: what moved, how long, refused logins, what is still to be revoked and when."""
+    gaps = ", ".join(f"{name} {duration(gap)}" for name, gap in outcome["gaps"].items()) or "none"
+    refused = "not counted" if outcome["refused"] is None else outcome["refused"]
+    consumers = len(facts["consumers"])
+    skipped = outcome["skipped"]
+    moved = f"{consumers - len(skipped)}/{consumers} services on {user}"
+    if outcome["refused_at"]:
+        old = f"old password: dead (refused {outcome['refused_at']})"
+    else:
+        old = f"old password: valid until {outcome['revoke_after']}"
+    lines = [
+        f"ROTATED  {facts['name']}   {duration(outcome['seconds'])}   refused logins {refused}   gaps: {gaps}",
+        f"  {moved}   {old}   next due {outcome['due']}",
+    ]
+    tasks = [f"{name} was skipped and keeps the old value: replace it" for name in skipped]
+    if not outcome["refused_at"]:
+        tasks.append(f"after {outcome['revoke_after']}: ansible-playbook playbooks/revoke.yml")
+    lines += [f"  To do: {task}." for task in tasks] or ["  To do: nothing."]
+    return lines
+
+
+def stopped(name: str, step: str, reason: str, fields: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the block with which every failure ends; customer impact comes first in ``fields``."""
+    lines = textwrap.wrap(f"STOPPED  {name} at {step.replace('_', ' ')}: {reason}", WIDTH, subsequent_indent="         ")
+    for label, text in fields:
+        lines += field(label, text, width=11)
+    return lines
+
+
+def status_table(rows: list[dict[str, str]]) -> list[str]:
+    """Return the table of ``status.yml``."""
+    columns = (("CREDENTIAL", "name", 12), ("TYPE", "type", 8), ("AGE", "age", 5), ("DUE", "due", 6), ("LAST", "last", 8))
+    head = "".join(f"{title:<{width}}" for title, _key, width in columns) + "NOW"
+    lines = [head]
+    for row in rows:
+        start = "".join(f"{row[key]:<{width}}" if len(row[key]) < width else row[key] + " " for _t, key, width in columns)
+        lines += textwrap.wrap(start + row["now"], WIDTH, subsequent_indent=" " * 39, drop_whitespace=True)
+    return lines
+
+
+def _count(items: list[str], noun: str) -> str:
+    return f"{len(items)} {noun}" + ("" if len(items) == 1 else "s")

@@ -1,0 +1,91 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The state of every credential of a deployment, from the store, ``.env``, the server and the containers alike."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, now
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation
+
+# A credential is due soon when this part of its interval, at most, is left.
+SOON = 0.05
+
+
+def age_and_due(created: str, interval: int) -> tuple[datetime.timedelta, datetime.timedelta]:
+    """Return how old a value is and how long it may still be used (negative: overdue)."""
+    age = now() - datetime.datetime.fromisoformat(created)
+    return age, datetime.timedelta(seconds=interval) - age
+
+
+class Status:
+    """Reads the state; nothing is changed."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+
+    def show(self) -> dict[str, Any]:
+        deployment = self.deployment
+        deployment.require_pipelining()
+        store = deployment.store
+        memory = deployment.state("read", store_id=store.id, serial=store.serial)
+        info = deployment.catalog_info([], fingerprint_key=store.fingerprint_key.hex())
+        stale = {service for service, _change in info["pending_changes"]}
+        rows = [self._row(facts, memory, stale) for facts in info["credentials"].values()]
+        lock = memory.get("lock")
+        foot = f"lock: {lock['rotation']} ({lock['owner']})" if lock else "lock: none"
+        deployment.show([*report.status_table(rows), f"{foot}   store: serial {store.serial}"])
+        needing = [row["name"] for row in rows if row["needs"]]
+        return {
+            "changed": False,
+            "failed": bool(needing),
+            "msg": f"{', '.join(needing)}: see the table" if needing else "nothing to do",
+            "credentials": rows,
+        }
+
+    def _row(self, facts: dict[str, Any], memory: dict[str, Any], stale: set[str]) -> dict[str, Any]:
+        name = facts["name"]
+        row = {"name": name, "type": facts["type"], "age": "-", "due": "-", "last": "-", "needs": True}
+        entry = self.deployment.stored(name)
+        if not entry.get("current"):
+            return {**row, "now": "not provisioned -> playbooks/provision.yml"}
+        age, due = age_and_due(entry["current"]["created"], facts["interval"])
+        record = memory.get("record") or {}
+        unfinished = bool(entry.get("pending")) or record.get("credential") == name
+        row.update(age=f"{age.days}d", due=f"{due.days}d", last="STOPPED" if unfinished else "ok")
+        state = self._now(facts, entry, stale, record)
+        overdue = due.total_seconds() < 0
+        if overdue:
+            state += f"; OVERDUE -> rotate -e rotate={name}"
+        elif due.total_seconds() < facts["interval"] * SOON:
+            state += "; due soon"
+        return {**row, "now": state, "needs": overdue or unfinished or "DRIFT" in state or "cannot" in state}
+
+    def _now(self, facts: dict[str, Any], entry: dict[str, Any], stale: set[str], record: dict[str, Any]) -> str:
+        name = facts["name"]
+        if entry.get("pending"):
+            way = "going back" if entry["pending"].get("direction") == "back" else "services work"
+            return f"unfinished at {record.get('step', 'create')}; {way}; rerun: rotate -e rotate={name}"
+        published = self.deployment.published(facts, entry)
+        if not published:
+            return "DRIFT: .env holds another value than the store"
+        rotation = Rotation(self.deployment, name, {})
+        try:
+            login = rotation.log_in(facts, entry, "current")["logins"]["current"]
+        except SecretsError as error:
+            return f"server cannot be asked: {error.message}"
+        if login["status"] == "rejected":
+            return "DRIFT: the server rejects the store's value"
+        if login["status"] != "accepted":
+            return f"server cannot be asked: {login['reason']}"
+        fresh = [service for service in facts["consumers"] if service not in stale]
+        text = f"current=env=server; {len(fresh)}/{len(facts['consumers'])} services"
+        if entry.get("previous"):
+            text += f"; old value of {entry['previous']['user']} valid, ends after {entry['previous']['revoke_after']}"
+        return text
