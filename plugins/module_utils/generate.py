@@ -22,6 +22,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 
@@ -187,14 +188,14 @@ def scram_sha_256(password: str, salt: bytes | None = None, iterations: int = 40
 
 def scram_matches(verifier: str | None, password: str) -> bool:
     """Tell whether ``verifier`` was made from ``password``; anything that is no SCRAM verifier does not match."""
-    parts = re.fullmatch(r"SCRAM-SHA-256\$(\d{1,9}):([A-Za-z0-9+/]+=*)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)", verifier or "")
-    if not parts or int(parts.group(1)) < 1:
+    parts = re.fullmatch(r"SCRAM-SHA-256\$([1-9]\d{0,8}):([A-Za-z0-9+/]+=*)\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+", verifier or "")
+    if not parts:
         return False
     try:
         salt = base64.b64decode(parts.group(2), validate=True)
     except ValueError:
         return False
-    return hmac.compare_digest(scram_sha_256(password, salt, int(parts.group(1))), parts.group(0))
+    return hmac.compare_digest(scram_sha_256(password, salt, int(parts.group(1))), parts.group())
 
 
 def check_hashes(schemes: Iterable[str], length: int) -> None:
@@ -214,26 +215,28 @@ def check_hashes(schemes: Iterable[str], length: int) -> None:
 def password_hash(scheme: str, value: str) -> str:
     """Return a salted hash of ``value``: ``scram_sha_256``, ``bcrypt`` or ``sha512_crypt``."""
     check_hashes([scheme], len(value.encode()))
-    if scheme == "scram_sha_256":
-        return scram_sha_256(value)
-    try:
-        return _passlib(scheme).hash(value)
-    except (AttributeError, ValueError, RuntimeError):
-        # passlib 1.7.4 tests bcrypt 5 with a long password, which that refuses; its message could show ours.
-        raise SecretsError(
-            f"hashes: passlib cannot make {scheme} with the backend it found; install libpass instead of passlib, "
-            "and bcrypt"
-        ) from None
+    return scram_sha_256(value) if scheme == "scram_sha_256" else _passlib(scheme).hash(value)
 
 
-def _passlib(scheme: str):  # type: ignore[no-untyped-def]
+def _passlib(scheme: str) -> Any:
+    """Return passlib's hasher, known to work."""
     try:
-        from passlib import hash as schemes
+        from passlib import hash as hashers
+
+        hasher = getattr(hashers, scheme)
+        usable = hasher.has_backend()
     except ImportError:
         raise SecretsError(
-            f"hashes: {scheme} needs the Python package libpass (or passlib) where the module runs"
+            f"hashes: {scheme} needs the Python package libpass (or passlib) where the module runs; install it"
         ) from None
-    return getattr(schemes, scheme)
+    except (AttributeError, ValueError):
+        # passlib 1.7.4 tries out bcrypt with a password longer than bcrypt 5 takes.
+        raise SecretsError(
+            f"hashes: the installed passlib cannot use the installed {scheme} package; install libpass instead of passlib"
+        ) from None
+    if not usable:
+        raise SecretsError(f"hashes: {scheme} needs the Python package {scheme} where the module runs; install it")
+    return hasher
 
 
 def _base64(raw: bytes) -> str:

@@ -6,7 +6,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from typing import Any
+
+from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
+from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Project
+from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 
 PROJECT_OPTIONS: dict[str, dict[str, Any]] = {
     "project_dir": {"type": "path", "required": True},
@@ -19,3 +25,35 @@ PROJECT_OPTIONS: dict[str, dict[str, Any]] = {
 def project_arguments(params: dict[str, Any]) -> tuple[str, list[str], str | None, str | None]:
     """Return what :meth:`Project.load` takes after the Docker client: folder, files, env file, name."""
     return params["project_dir"], params["compose_files"], params["env_file"], params["project_name"]
+
+
+def read_env(path: str, names: Iterable[str]) -> dict[str, str]:
+    """Return the named variables that an env file has; none when there is no such file."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return dotenv.values(stream.read(), names=names, where=path)
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
+        raise SecretsError(f"{path}: {reason}") from None
+
+
+def env_path(params: dict[str, Any], project: Project) -> str:
+    """Return the env file of a project: the one given, or ``.env``."""
+    return params["env_file"] or os.path.join(project.directory, ".env")
+
+
+def secret_values(params: dict[str, Any], project: Project, variables: Iterable[str]) -> set[str]:
+    """Return what must never be shown: the variables' values in the env file, and wherever containers hold them.
+
+    A container made before the last change holds an older value, under whatever name its service gives it: an environment
+    value is taken for a secret when its name is one of the variables, or when it says that it is one.
+    """
+    wanted = set(variables)
+    values = set(read_env(env_path(params, project), wanted).values())
+    for container in project.containers():
+        for name, value in container.env.items():
+            if name in wanted or any(word in name.upper() for word in ("PASSWORD", "SECRET", "TOKEN", "PASSWD", "KEY")):
+                values.add(value)
+    return values

@@ -103,29 +103,20 @@ sealed:
 import hashlib
 import hmac
 import json
-import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.chat4all.secrets.plugins.module_utils import catalog as catalog_facts
-from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Project
 from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import DockerCli
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import INIT_PREFIX
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
-from ansible_collections.chat4all.secrets.plugins.module_utils.project_options import PROJECT_OPTIONS, project_arguments
+from ansible_collections.chat4all.secrets.plugins.module_utils.project_options import (
+    PROJECT_OPTIONS,
+    env_path,
+    project_arguments,
+    read_env,
+)
 from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import seal
-
-
-def read_env(path: str) -> dict[str, str]:
-    """Return the values of ``.env``; none when there is no such file."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return dotenv.values(stream.read())
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-        raise SecretsError(f"{path}: {reason}") from None
 
 
 def fingerprints(key: str | None, values: dict[str, str]) -> dict[str, str]:
@@ -145,15 +136,14 @@ def examine(params: dict) -> dict:
             raise SecretsError(f"{name}: not in secrets_catalog; there are {', '.join(params['catalog'])}")
     project = Project.load(DockerCli(), *project_arguments(params))
     catalog_facts.check_services(params["services"], project)
-    env_file = params["env_file"] or os.path.join(project.directory, ".env")
-    values = read_env(env_file)
+    env_file = env_path(params, project)
     containers = project.containers()
 
     credentials, found = {}, {}
     for name in names:
         facts = catalog_facts.resolve(name, params["catalog"][name], project)
         used = [name for variable in facts["variables"].values() for name in (variable, INIT_PREFIX + variable)]
-        present = {variable: values[variable] for variable in used if variable in values}
+        present = read_env(env_file, used)
         server = project.services[facts["service"]]
         running = catalog_facts.server_container(project, server.name)
         facts["env"] = {"present": sorted(present), "fingerprints": fingerprints(params["fingerprint_key"], present)}

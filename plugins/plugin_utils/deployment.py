@@ -46,8 +46,23 @@ def now() -> datetime.datetime:
 
 
 def owner() -> str:
-    """Return who runs this play, for the lock's message."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    """Return who runs this play, for the lock and its message: user, machine and process of ``ansible-playbook``."""
+    # An action plugin runs in a worker process of its own.
+    return f"{getpass.getuser()}@{socket.gethostname()} process {os.getppid()}"
+
+
+def is_gone(holder: str) -> bool:
+    """Tell whether a lock's owner is known to be gone: a process of this machine that is no more."""
+    who, _word, process = holder.rpartition(" process ")
+    if who != owner().rpartition(" process ")[0] or not process.isdigit():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 class Deployment:

@@ -23,6 +23,7 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import
     LEASE,
     Deployment,
     ProgressReader,
+    is_gone,
     now,
     owner,
 )
@@ -108,7 +109,6 @@ class Rotation:
             "host": facts["service"],
             "port": facts["port"],
             "owner": entry.get("role") or facts["role"],
-            "admin": entry.get("admin"),
         }
 
     def log_in(self, facts: dict[str, Any], entry: dict[str, Any], *labels: str, **arguments: Any) -> dict[str, Any]:
@@ -145,17 +145,20 @@ class Rotation:
         held = (entry.get("pending") or {}).get("rotation") or (record_id if phase == "revoke" else None)
         rotation = held or f"r-{secrets.token_hex(2)}"
         if not deployment.check_mode:
-            deployment.state(
+            holder = (memory["lock"] or {}).get("owner", "")
+            taken = deployment.state(
                 "take",
                 rotation=rotation,
                 owner=owner(),
-                pid=os.getppid(),
                 lease=LEASE,
                 take_lock=self.arguments["take_lock"],
+                dead_owner=holder if is_gone(holder) else None,
                 store_id=store.id,
                 serial=store.serial,
                 record={"credential": self.name, "rotation": rotation},
             )
+            if taken["took_over"]:
+                deployment.line("open", f"the lock of {taken['took_over']} ({holder}) was dead: taken over")
         try:
             return self._look(entry, phase, rotation, resumed=bool(held), stopped_in=unfinished.get("step", ""))
         except SecretsError:
@@ -348,7 +351,7 @@ class Rotation:
             return {"changed": False}
         addresses = self.arguments["rolled"].get("addresses") or self.opened["addresses"]
         info = self.credential_info(
-            self.facts, entry, credentials=[], idle_user=old, idle_for=DRAIN_QUIET, timeout=DRAIN_TIMEOUT
+            self.facts, entry, idle_user=old, idle_for=DRAIN_QUIET, timeout=DRAIN_TIMEOUT
         )
         using: dict[str, set[str]] = {old: set(), new: set()}
         for session in info["sessions"]:
@@ -405,7 +408,10 @@ class Rotation:
 
     def _summary(self, refused_at: str, revoke_after: str) -> None:
         entry, deployment = self.entry(), self.deployment
-        info = self.credential_info(self.facts, entry, credentials=[], refused_since=int(self.opened["started"]))
+        # The one login that was tried on purpose, to see the old password refused, is not counted.
+        info = self.credential_info(
+            self.facts, entry, refused_since=int(self.opened["started"]), probes=1 if refused_at else 0
+        )
         due = datetime.datetime.fromisoformat(entry["current"]["created"]) + datetime.timedelta(
             seconds=self.facts["interval"]
         )

@@ -110,12 +110,14 @@ class Load:
         self._deadline = time.monotonic() + max_seconds
         self._lock = threading.Lock()
         self._cpu = 0.0
-        self._threads = [self._thread(paths, False, rate / threads, number / rate) for number in range(threads)]
-        if direct:
-            self._threads += [self._thread(direct, True, direct_rate / 2, number / direct_rate) for number in range(2)]
+        self._threads = [*self._make(paths, False, rate, threads), *self._make(direct, True, direct_rate, 2)]
 
-    def _thread(self, paths: Sequence[str], direct: bool, rate: float, offset: float) -> threading.Thread:
-        return threading.Thread(target=self._send, args=(paths, direct, 1 / rate, offset), daemon=True, name="load")
+    def _make(self, paths: Sequence[str], direct: bool, rate: float, threads: int) -> list[threading.Thread]:
+        if not paths:
+            return []
+        # Each thread begins at another path and at another moment.
+        arguments = [(paths, direct, threads / rate, number / rate, number) for number in range(threads)]
+        return [threading.Thread(target=self._send, args=each, daemon=True, name="load") for each in arguments]
 
     def __enter__(self) -> Load:
         self._counter.next_stretch(time.monotonic())
@@ -142,9 +144,8 @@ class Load:
         """Return what has been counted since the last mark."""
         return self._counter.next_stretch(time.monotonic())
 
-    def _send(self, paths: Sequence[str], direct: bool, interval: float, offset: float) -> None:
-        due = time.monotonic() + offset
-        number, spent = int(offset / interval * len(paths)), 0.0
+    def _send(self, paths: Sequence[str], direct: bool, interval: float, offset: float, number: int) -> None:
+        due, spent = time.monotonic() + offset, 0.0
         while not self._stop.wait(max(0.0, due - time.monotonic())) and not self.ended:
             path = paths[number % len(paths)]
             outcome = self._request(path)

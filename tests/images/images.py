@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Makes the test images ``chat4all-test/*``: ``python3 tests/images/images.py [--all] [--remove]``.
+"""Makes the test images ``chat4all-test/*``: ``python3 tests/images/images.py [--all | --list | --remove]``.
 
 Where images can be pulled, ``postgres`` and ``haproxy`` are the official ones under our name. Elsewhere they are built
 from Debian packages on a base made by debootstrap. The reference consumer is always built. Needs Python's standard
@@ -231,12 +231,17 @@ def make(wanted: Iterable[Image]) -> None:
                 have = present()
             build(image, log)
             origin = f"built on Debian {image.suite}"
-        print(f"image {image.tag}: {origin} ({time.monotonic() - began:.0f} s)", flush=True)
+        print(f"setup: image {image.tag}: {origin} ({time.monotonic() - began:.0f} s)", flush=True)
 
 
 def describe() -> dict[str, str]:
-    """Return what each test image is: ``official`` or ``built from Debian packages``."""
-    return {tag: "built from Debian packages" if label else "official" for tag, label in present().items()}
+    """Return where each test image comes from."""
+    have = present()
+    return {
+        image.tag: f"built on Debian {image.suite}" if have[image.tag] else f"official {image.official}"
+        for image in IMAGES
+        if image.tag in have
+    }
 
 
 def remove() -> None:
@@ -249,11 +254,14 @@ def remove() -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Make the test images.")
     parser.add_argument("--all", action="store_true", help="those of the tests too, not the demo's alone")
+    parser.add_argument("--list", action="store_true", help="say where each image comes from")
     parser.add_argument("--remove", action="store_true", help="remove the test images")
     options = parser.parse_args()
     try:
         if options.remove:
             remove()
+        elif options.list:
+            print("\n".join(f"{tag}: {origin}" for tag, origin in describe().items()))
         else:
             make(image for image in IMAGES if options.all or image.demo)
     except ImageError as error:

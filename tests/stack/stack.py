@@ -26,8 +26,6 @@ from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
-import yaml
-
 HERE = Path(__file__).resolve().parent
 STACKS = HERE.parent.parent / "build" / "stacks"
 CONSUMERS = ("message-service", "user-service", "api-gateway")
@@ -56,6 +54,8 @@ def compose_text(consumers: int) -> str:
     text = (HERE / "docker-compose.yml").read_text()
     if consumers == len(CONSUMERS):
         return text
+    import yaml  # here, because `make clean` runs without the virtual environment
+
     model = yaml.safe_load(text)
     for name in MORE_CONSUMERS[: consumers - len(CONSUMERS)]:
         service = copy.deepcopy(model["services"]["user-service"])

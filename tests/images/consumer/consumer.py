@@ -170,6 +170,7 @@ class Pool:
 
     def housekeeping(self) -> None:
         """Retire what is old and open what is missing, for ever."""
+        pause = 0.1
         while True:
             now = time.monotonic()
             with self._condition:
@@ -179,9 +180,12 @@ class Pool:
                 self._drop(connection)
             try:
                 self.fill()
+                pause = 0.1
             except LoginError as error:
                 log("ERROR", "com.zaxxer.hikari.pool.HikariPool", f"HikariPool-1 - cannot open a connection: {error}")
-            time.sleep(0.1)
+                # Hikari too waits 250 ms and then longer.
+                pause = min(max(0.25, pause * 1.5), 5)
+            time.sleep(pause)
 
 
 def log_in_regularly() -> None:

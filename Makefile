@@ -1,0 +1,40 @@
+# Everything runs out of .venv; tests/environment/setup.py makes it, and whatever else is missing.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test check benchmark clean setup-demo setup-test setup-check
+
+# A shell's own Compose and Ansible variables would change what the tests see.
+unexport COMPOSE_FILE COMPOSE_PROJECT_NAME COMPOSE_ENV_FILES COMPOSE_PROFILES
+unexport ANSIBLE_INVENTORY ANSIBLE_VAULT_PASSWORD_FILE ANSIBLE_COLLECTIONS_PATH
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# Private: the set-up, a prerequisite, must not run out of the environment that it makes.
+demo check test benchmark: private export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+SETUP = @command -v python3 >/dev/null \
+	|| { echo "Set-up stopped: python3 is missing: apt-get install python3 python3-venv" >&2; exit 1; }; \
+	python3 tests/environment/setup.py
+
+help: ## this list
+	@echo "make TARGET, where TARGET is"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: setup-demo ## rotate a running stack's database password under load, beside the usual procedure
+	@python tests/benchmarks/demo.py
+
+check: setup-check ## the quick tests: lint, sanity, units
+	@tests/quality/check
+
+test: setup-test ## every test: check, then the tests with containers, then molecule
+	@python tests/images/images.py --list
+	@tests/quality/check
+	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider tests/integration_docker
+	@tests/quality/molecule
+
+benchmark: setup-test ## the figures of docs/benchmarks.md, into build/benchmark/rotation.json
+	@python tests/benchmarks/rotation.py
+
+clean: ## remove stacks, test images, .venv, build, and the Docker engine if the set-up started it
+	$(SETUP) --clean
+
+setup-demo setup-test setup-check: setup-%:
+	$(SETUP) --for $*

@@ -1,0 +1,322 @@
+#!/usr/bin/python
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: env_file
+short_description: Keep values in a Docker Compose .env file
+version_added: 0.1.0
+author:
+  - chat4all maintainers (@chat4all)
+description:
+  - Sets variables in C(.env), quoted so that Docker Compose v2 reads exactly the given values, whatever characters they hold.
+  - All values are published by one atomic rename; a reader sees the old file or the new one. The file is readable by its owner alone
+    from its first byte, and durable on disk when the module returns.
+  - Other lines, comments, the order and the line endings are kept byte for byte. A managed variable that is there several times ends
+    up once.
+  - Nothing is written when anything is refused. That is a path that is a link, a directory or another special file, a file that belongs to
+    somebody else, a line that Compose could not read either, and a value that no C(.env) file can carry.
+notes:
+  - Secrets reach a module safely only with pipelining on; otherwise Ansible writes a module's arguments to a temporary file on the host.
+extends_documentation_fragment:
+  - chat4all.secrets.attributes
+  - chat4all.secrets.attributes.posix
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+    details:
+      - Shows the names of variables and never a value.
+  idempotent:
+    support: full
+    details:
+      - A line that holds the value already is left as it is, however it is quoted.
+options:
+  path:
+    description: The file. Its folder must exist.
+    type: path
+    required: true
+  values:
+    description:
+      - The variables and their values. Variables that are not named here are left alone.
+      - Values are strings, or whole numbers. Write other things as strings, since V(yes) and V(1.10) would not come out as they were
+        typed.
+    type: dict
+    required: true
+  owner:
+    description:
+      - Name or number of the user that owns the file, the owner of the folder by default.
+      - A file that belongs to somebody else is refused.
+    type: str
+  group:
+    description: Name or number of the file's group. That of the file as it is, or else of its folder, by default.
+    type: str
+  example:
+    description:
+      - Whether to keep a C(.env.example) beside the file in step, which is meant to be committed.
+      - A variable that is missing there is added with the placeholder V(change_me). Lines that are there are kept as they are.
+    type: bool
+    default: false
+  gitignore:
+    description:
+      - Whether to add what is missing in the folder's C(.gitignore), so that the file, its usual variants, C(.chat4all/) and
+        C(docker-compose.override.yml) are not committed and C(.env.example) is.
+      - A line C(!docker-compose.override.yml) says that this file is meant to be committed, and is respected.
+    type: bool
+    default: false
+  state_dir:
+    description: The deployment's state folder, whose lock is held while the module works. No lock by default.
+    type: path
+seealso:
+  - module: chat4all.secrets.password
+"""
+
+EXAMPLES = r"""
+- name: Publish a new login
+  chat4all.secrets.env_file:
+    path: /srv/chat4all/.env
+    values:
+      POSTGRES_USER: chat4all_1
+      POSTGRES_PASSWORD: "{{ database_password.value }}"
+    example: true
+    gitignore: true
+  no_log: true
+"""
+
+RETURN = r"""
+path:
+  description: The file.
+  returned: success
+  type: str
+  sample: /srv/chat4all/.env
+added:
+  description: The names of the variables that were not there before.
+  returned: success
+  type: list
+  elements: str
+  sample: [REDIS_PASSWORD]
+updated:
+  description: The names of the variables that got another value, or were there several times.
+  returned: success
+  type: list
+  elements: str
+  sample: [POSTGRES_PASSWORD]
+files:
+  description: The files that were written, or would be in check mode.
+  returned: success
+  type: list
+  elements: str
+  sample: [/srv/chat4all/.gitignore, /srv/chat4all/.env]
+"""
+
+import contextlib
+import grp
+import os
+import pwd
+import re
+import stat
+from dataclasses import dataclass
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
+from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.module_utils.files import (
+    atomic_write,
+    check_plain_file,
+    read_plain_file,
+)
+from ansible_collections.chat4all.secrets.plugins.module_utils.state import kernel_lock
+
+PLACEHOLDER = "change_me"
+OVERRIDE = "docker-compose.override.yml"
+
+# The strategy document's lines, and the deployment's state folder.
+IGNORED = (".env", ".env.local", ".env.production", "*.env", "!.env.example", OVERRIDE, ".chat4all/")
+IGNORED_HEADER = "# Secrets and environment files"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file as it is, or what a missing one is taken for."""
+
+    path: str
+    exists: bool
+    text: str
+    mode: int
+    uid: int
+    gid: int
+
+    def lacks(self, line: str) -> bool:
+        return line not in [row.strip() for row in self.text.splitlines()]
+
+
+@dataclass(frozen=True)
+class Write:
+    """What a file shall be, and what a diff may show of it."""
+
+    file: File
+    text: str
+    mode: int
+    gid: int
+    before: list[str]
+    after: list[str]
+
+    @property
+    def needed(self) -> bool:
+        if not self.file.exists:
+            return bool(self.text)
+        return (self.text, self.mode, self.gid) != (self.file.text, self.file.mode, self.file.gid)
+
+    def diff(self) -> dict[str, str]:
+        before, after = list(self.before), list(self.after)
+        if self.file.exists and self.file.mode != self.mode:
+            before.append(f"mode {self.file.mode:04o}")
+            after.append(f"mode {self.mode:04o}")
+        return {
+            "before_header": self.file.path,
+            "after_header": self.file.path,
+            "before": "".join(f"{line}\n" for line in before),
+            "after": "".join(f"{line}\n" for line in after),
+        }
+
+    def do(self) -> None:
+        data = self.text.encode("utf-8", "surrogateescape")
+        atomic_write(self.file.path, data, mode=self.mode, uid=self.file.uid, gid=self.gid)
+
+
+def look(path: str, uid: int, gid: int, owner: int | None = None) -> File:
+    """Return the file at ``path``; a missing one is to belong to ``uid`` and ``gid``.
+
+    What is no plain file is refused, and with ``owner`` what belongs to anybody else.
+    """
+    found = check_plain_file(path, owner)
+    if found is None:
+        return File(path, False, "", 0o644, uid, gid)
+    if os.geteuid() not in (0, found.st_uid):
+        raise SecretsError(f"{path}: belongs to user id {found.st_uid}; run the module as that user or as root")
+    text = (read_plain_file(path) or b"").decode("utf-8", "surrogateescape")
+    return File(path, True, text, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
+
+
+def strings(given: dict) -> dict[str, str]:
+    """Return the values as text; refuses what YAML may have turned into something else."""
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, (str, int)):
+            raise SecretsError(f"values: {name} must be a string, and is {type(value).__name__}; put it in quotes")
+    return {name: str(value) for name, value in given.items()}
+
+
+def variables(file: File, values: dict[str, str], gid: int) -> tuple[Write, list[str], list[str]]:
+    """Return the file with the values in it, and the names that are added and updated."""
+    text = dotenv.render(file.text, values, file.path)
+    present: dict[str, list[str | None]] = {}
+    for entry in dotenv.parse(file.text, file.path):
+        present.setdefault(entry.key, []).append(entry.value)
+    added = [name for name in values if name not in present]
+    updated = [name for name, value in values.items() if present.get(name, [value]) != [value]]
+    before = [f"{name}=(a value)" for name in updated]
+    after = [f"{name}=(another value)" for name in updated] + [f"{name}=(a value)" for name in added]
+    return Write(file, text, 0o600, gid, before, after), added, updated
+
+
+def example(file: File, names: list[str]) -> Write:
+    """Return ``.env.example`` with a placeholder for every name that it lacks."""
+    missing = [
+        name for name in names if not re.search(rf"^[ \t]*(?:export[ \t]+)?{name}[ \t]*[=:]", file.text, re.MULTILINE)
+    ]
+    return _appended(file, [f"{name}={PLACEHOLDER}" for name in missing])
+
+
+def gitignore(file: File, name: str) -> Write:
+    """Return ``.gitignore`` with the lines that it lacks; one more where the variables' file has an unusual name."""
+    lines = IGNORED if name in IGNORED or name.endswith(".env") else (*IGNORED, name)
+    missing = [line for line in lines if file.lacks(line) and (line != OVERRIDE or file.lacks(f"!{line}"))]
+    header = [IGNORED_HEADER] if missing and file.lacks(IGNORED_HEADER) else []
+    return _appended(file, header + missing)
+
+
+def _appended(file: File, lines: list[str]) -> Write:
+    gap = "\n" if lines and file.text and not file.text.endswith("\n") else ""
+    text = file.text + gap + "".join(f"{line}\n" for line in lines)
+    return Write(file, text, file.mode, file.gid, [], lines)
+
+
+def work(params: dict, check_mode: bool) -> dict:
+    path = os.path.abspath(params["path"])
+    folder, name = os.path.split(path)
+    values = strings(params["values"])
+    try:
+        found = os.stat(folder)
+    except OSError as error:
+        raise SecretsError(f"{folder}: cannot hold {name}: {error.strerror}") from None
+    uid = found.st_uid if params["owner"] is None else _number("owner", params["owner"])
+    if os.geteuid() not in (0, uid):
+        raise SecretsError(f"{path}: is to belong to user id {uid}; run the module as that user or as root")
+    # Only root may give a file to any group.
+    gid = found.st_gid if os.geteuid() == 0 else os.getegid()
+
+    with contextlib.nullcontext() if check_mode else kernel_lock(params["state_dir"]):
+        file = look(path, uid, gid, owner=uid)
+        group = file.gid if params["group"] is None else _number("group", params["group"])
+        env, added, updated = variables(file, values, group)
+        writes = []
+        # First, so that there is no moment at which the values could be committed.
+        if params["gitignore"]:
+            writes.append(gitignore(look(os.path.join(folder, ".gitignore"), uid, gid), name))
+        if params["example"]:
+            writes.append(example(look(os.path.join(folder, ".env.example"), uid, gid), list(values)))
+        writes = [write for write in (*writes, env) if write.needed]
+        if not check_mode:
+            for write in writes:
+                write.do()
+    return {
+        "changed": bool(writes),
+        "path": path,
+        "added": added,
+        "updated": updated,
+        "files": [write.file.path for write in writes],
+        "diff": [write.diff() for write in writes],
+    }
+
+
+def _number(option: str, name: str) -> int:
+    if name.isdigit():
+        return int(name)
+    try:
+        return pwd.getpwnam(name).pw_uid if option == "owner" else grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise SecretsError(f"{option}: {name} does not exist on this host") from None
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "values": {"type": "dict", "required": True, "no_log": True},
+            "owner": {"type": "str"},
+            "group": {"type": "str"},
+            "example": {"type": "bool", "default": False},
+            "gitignore": {"type": "bool", "default": False},
+            "state_dir": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    # A user name such as chat4all is one of the values; Ansible would black it out in /srv/chat4all/.env as well.
+    public = " ".join([os.path.abspath(module.params["path"]), *module.params["values"]])
+    module.no_log_values = {value for value in module.no_log_values if value not in public}
+    invocation = {"module_args": {**module.params, "values": dict.fromkeys(module.params["values"], "(a value)")}}
+    try:
+        result = work(module.params, module.check_mode)
+    except SecretsError as error:
+        module.fail_json(msg=error.message, invocation=invocation)
+    if not module._diff:
+        del result["diff"]
+    module.exit_json(**result, invocation=invocation)
+
+
+if __name__ == "__main__":
+    main()

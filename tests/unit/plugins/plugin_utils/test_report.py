@@ -1,0 +1,69 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
+
+FACTS = {
+    "name": "postgres",
+    "image": "registry.example.org/postgres:16-alpine",
+    "service": "postgres",
+    "strategy": "pair",
+    "type": "pair",
+    "role": "chat4all",
+    "variables": {"user": "POSTGRES_USER", "password": "POSTGRES_PASSWORD"},
+    "grace": 0,
+    "consumers": ["a", "b"],
+    "plan": {
+        "waves": [
+            [
+                {"service": "a" * 60, "scale": 2, "mode": "start_first", "reason": "", "evidence": "health check", "after": ""},
+                {"service": "b", "scale": 1, "mode": "stop_first", "reason": "container_name", "evidence": "x" * 90, "after": ""},
+            ]
+        ]
+    },
+}
+PROJECT = {"name": "production", "env_file": "/srv/chat4all/.env"}
+OUTCOME = {
+    "seconds": 74.0,
+    "refused": 0,
+    "gaps": {"scheduler": 5.2},
+    "skipped": [],
+    "refused_at": "03:11:16",
+    "revoke_after": "",
+    "due": "2026-03-01",
+}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(5.24, "5.2 s"), (41, "41 s"), (74, "1 min 14 s"), (11100, "3 h 5 min"), (90 * 86400, "90d")]
+)
+def test_lengths_of_time_are_written_as_people_say_them(seconds, text):
+    assert report.duration(seconds) == text
+
+
+def test_nothing_is_wider_than_100_columns():
+    blocks = [
+        report.plan(FACTS, PROJECT, "db1", "chat4all", "chat4all_1", "r-7f3a, stopped in roll out; " + "word " * 40),
+        report.summary(FACTS, "chat4all_1", OUTCOME),
+        report.stopped("postgres", "roll_out", "a reason " * 30, [("Services", "working " * 30)]),
+        report.status_table([{"name": "n" * 20, "type": "pair", "age": "3d", "due": "87d", "last": "ok", "now": "word " * 40}]),
+    ]
+    assert [row for block in blocks for row in block if len(row) > report.WIDTH] == []
+
+
+def test_the_plan_says_that_nothing_is_touched_and_who_has_a_gap():
+    text = "\n".join(report.plan(FACTS, PROJECT, "db1", "chat4all", "chat4all_1", ""))
+    assert "nothing will be touched" in text
+    assert "1 service with a gap: b" in text
+    assert "user chat4all -> chat4all_1 (first rotation: users are created)" in " ".join(text.split())
+
+
+def test_the_summary_names_what_is_left_to_do():
+    assert "To do: nothing." in "\n".join(report.summary(FACTS, "chat4all_1", OUTCOME))
+    waiting = {**OUTCOME, "refused_at": "", "revoke_after": "2026-02-01", "skipped": ["b"]}
+    text = "\n".join(report.summary(FACTS, "chat4all_1", waiting))
+    assert "b was skipped" in text and "after 2026-02-01" in text and "1/2 services" in text

@@ -1,0 +1,44 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from ansible_collections.chat4all.secrets.plugins.plugin_utils import rotation
+
+
+def test_two_logins_alternate_beside_their_owner():
+    user, seen = "app", []
+    for _turn in range(4):
+        user = rotation.next_user("app", user, "pair")
+        seen.append(user)
+    assert seen == ["app_1", "app_2", "app_1", "app_2"]
+
+
+def test_a_single_user_stays():
+    assert rotation.next_user("app", "app", "single_user") == "app"
+
+
+def _previous(offset: int, rotation_id: str = "r-old") -> dict:
+    when = rotation.now() + datetime.timedelta(seconds=offset)
+    return {"previous": {"rotation": rotation_id, "revoke_after": when.isoformat()}}
+
+
+@pytest.mark.parametrize(
+    ("entry", "unfinished", "phase"),
+    [
+        ({}, None, "new"),
+        ({"pending": {"user": "a"}}, None, "forward"),
+        ({"pending": {"user": "a"}}, "r-x", "forward"),
+        ({"pending": {"direction": "back"}}, "r-x", "back"),
+        (_previous(3600), None, "grace"),
+        (_previous(-5), None, "revoke_first"),
+        (_previous(-5), "r-old", "revoke"),
+        (_previous(-5), "r-other", "revoke_first"),
+    ],
+)
+def test_the_store_tells_where_a_rotation_stands(entry, unfinished, phase):
+    assert rotation.phase_of(entry, unfinished) == phase
