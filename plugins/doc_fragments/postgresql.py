@@ -9,22 +9,43 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   container:
-    description: The running container of the server (name or id). It is administrated over its local socket.
+    description: Name or id of the container in which the server runs. It needs C(psql), as the official image has it.
     type: str
     required: true
   host:
-    description: The server's name on the consumers' network; a login is tried there, where C(trust) does not reach.
+    description:
+      - The name by which consumers reach the server on the containers' network. Logins are tried there.
+      - The container's own address on its first network by default.
     type: str
-    required: true
   port:
-    description: The server's port.
+    description: The server's port on that network.
     type: int
     default: 5432
+  admin:
+    description:
+      - A superuser, for servers whose own socket asks for a password.
+      - It is tried where the server's first user, C(POSTGRES_USER) of the container, does not get in there without one.
+    type: dict
+    suboptions:
+      user:
+        description: The superuser's name.
+        type: str
+        required: true
+      password:
+        description: Its password.
+        type: str
   owner:
-    description: The role that owns the objects, and that both logins of a pair work as.
+    description: The role that owns what the application made, and as which every login of the application works.
     type: str
     required: true
+  databases:
+    description: The databases that matter. All that O(owner) can connect to, templates left out, by default.
+    type: list
+    elements: str
+    default: []
 requirements:
-  - C(docker) on the host where the module runs, C(psql) in the server's container
-  - PostgreSQL 13 or later
+  - the C(docker) command line where the module runs
+  - PostgreSQL 15 or later; messages in English (C(lc_messages))
+notes:
+  - Secrets reach a module safely only with pipelining on; otherwise Ansible writes a module's arguments to a temporary file on the host.
 """

@@ -122,14 +122,14 @@ def resolve(name: str, entry: dict[str, Any], project: Project) -> dict[str, Any
 
 
 def roll_out_plan(
-    project: Project, consumers: list[str], options: dict[str, Any], skipped: list[str]
+    project: Project, present: list[Container], consumers: list[str], options: dict[str, Any], skipped: list[str]
 ) -> dict[str, Any]:
     """Return the waves, how each consumer is replaced, and every reason not to begin."""
     unknown = sorted(set(skipped) - set(consumers))
     if unknown:
         raise SecretsError(f"skip_service={unknown[0]}: not a consumer; there are {', '.join(consumers)}")
     containers: dict[str, list[Container]] = {}
-    for container in project.containers():
+    for container in present:
         containers.setdefault(container.service, []).append(container)
     rolled = [name for name in consumers if name not in skipped]
     waves, refusals = [], []
@@ -139,11 +139,11 @@ def roll_out_plan(
             given = options.get(name, {})
             mode, reason = project.replace_mode(name, given)
             evidence = project.evidence(name, given)
-            present = containers.get(name, [])
+            mine = containers.get(name, [])
             row.append(
                 {
                     "service": name,
-                    "scale": len(present),
+                    "scale": len(mine),
                     "mode": mode,
                     "reason": reason,
                     "evidence": evidence,
@@ -151,19 +151,11 @@ def roll_out_plan(
                 }
             )
             if mode == "job":
-                refusals += _job_refusals(name, given, present)
+                refusals += _job_refusals(name, given, mine)
             else:
-                refusals += _service_refusals(name, evidence, present)
+                refusals += _service_refusals(name, evidence, mine)
         waves.append(row)
     return {"waves": waves, "refusals": refusals}
-
-
-def server_container(project: Project, service: str) -> Container | None:
-    """Return the running container of a server."""
-    for container in project.containers():
-        if container.service == service and container.running:
-            return container
-    return None
 
 
 def _job_refusals(name: str, given: dict[str, Any], present: list[Container]) -> list[str]:

@@ -7,11 +7,12 @@
 Facts about Compose 2.26 that this relies on (tests/integration_docker/test_compose.py):
 ``docker compose create --no-recreate --scale S=N S`` makes new containers without starting anything and without running jobs
 again; their ``config-hash`` label equals ``docker compose config --hash``; ``create --dry-run`` says at once what
-``docker compose up -d`` would create or recreate. ``create S`` scales the services that ``S`` depends on, too.
+``docker compose up -d`` would create or recreate; ``create S`` also scales what ``S`` depends on.
 """
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from typing import Any
 from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
 from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import Completed, DockerCli
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.module_utils.files import read_plain_file
 
 LABEL = "com.docker.compose."
 # In the order in which Compose itself looks for them.
@@ -34,8 +36,10 @@ OVERRIDE_FILES = (
 )
 COMPLETED = "service_completed_successfully"
 MARKER = "chat4all-secrets-marker"
-# Names of variables whose values are masked where Compose quotes them in an error.
+# Names of variables whose values are masked in what Compose says.
 SENSITIVE = re.compile(r"PASS|PWD|SECRET|TOKEN|KEY|CREDENTIAL|AUTH|URI|URL|DSN|SALT", re.IGNORECASE)
+# What the engine waits for a container to stop, unless its service says otherwise.
+STOP_GRACE = 10
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Service:
 
     name: str
     image: str
-    config: dict[str, Any]
+    config: dict[str, Any] = field(repr=False)
     depends_on: dict[str, str]
     # Others wait for it to end: a one-shot job.
     is_job: bool
@@ -66,20 +70,29 @@ class Container:
     health: str | None
     exit_code: int
     restarting: bool
+    # Seconds since 1970, by the engine's clock.
+    created: float
     started_at: str
+    finished_at: str = ""
+    restarts: int = 0
+    # Seconds between the signal to stop and the one to kill.
+    stop_grace: int = STOP_GRACE
+    # It has volumes without a name: nothing but ``docker compose create`` hands them on.
+    anonymous_volumes: bool = False
     addresses: dict[str, str] = field(default_factory=dict)
-    env: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_inspect(cls, data: Mapping[str, Any]) -> Container:
         """Read one element of ``docker inspect``."""
         labels, state = data["Config"].get("Labels") or {}, data["State"]
         networks = (data.get("NetworkSettings") or {}).get("Networks") or {}
+        grace = data["Config"].get("StopTimeout")
         return cls(
             id=data["Id"],
             name=data["Name"].lstrip("/"),
             service=labels.get(LABEL + "service", ""),
-            number=int(labels.get(LABEL + "container-number", 0) or 0),
+            number=int(labels.get(LABEL + "container-number") or 0),
             config_hash=labels.get(LABEL + "config-hash", ""),
             image=data["Config"].get("Image", ""),
             image_id=data["Image"],
@@ -88,7 +101,15 @@ class Container:
             health=(state.get("Health") or {}).get("Status"),
             exit_code=int(state.get("ExitCode") or 0),
             restarting=bool(state.get("Restarting")),
+            created=_seconds(data.get("Created", "")),
             started_at=state.get("StartedAt", ""),
+            finished_at=state.get("FinishedAt", ""),
+            restarts=int(data.get("RestartCount") or 0),
+            stop_grace=STOP_GRACE if grace is None else int(grace),
+            anonymous_volumes=any(
+                mount.get("Type") == "volume" and re.fullmatch(r"[0-9a-f]{64}", mount.get("Name", ""))
+                for mount in data.get("Mounts") or []
+            ),
             addresses={name: facts.get("IPAddress", "") for name, facts in networks.items()},
             env=dict(item.split("=", 1) for item in data["Config"].get("Env") or [] if "=" in item),
         )
@@ -97,10 +118,27 @@ class Container:
 class Project:
     """A Compose project in a folder. Raises :class:`SecretsError` where there is none or it is not valid."""
 
-    def __init__(self, docker: DockerCli, directory: str, flags: list[str]) -> None:
+    def __init__(
+        self,
+        docker: DockerCli,
+        directory: str,
+        files: Iterable[str] = (),
+        env_file: str | None = None,
+        name: str | None = None,
+    ) -> None:
         self.docker = docker
         self.directory = directory
-        self._flags = flags
+        self.env_file = os.path.join(directory, env_file or ".env")
+        self._files = list(files)
+        # A running service of a profile is one like any other.
+        self._flags = ["--project-directory", directory, "--profile", "*"]
+        for path in self._files:
+            self._flags += ["--file", path]
+        if env_file:
+            self._flags += ["--env-file", self.env_file]
+        if name:
+            self._flags += ["--project-name", name]
+        self._images: dict[str, dict[str, Any]] = {}
         self.reload()
 
     @classmethod
@@ -112,110 +150,165 @@ class Project:
         env_file: str | None = None,
         name: str | None = None,
     ) -> Project:
-        """Find the project: what is given, else what its running containers say, else what Compose finds by itself."""
-        directory = os.path.realpath(project_dir)
+        """Find the project: what is given, else what its containers say, else what Compose finds by itself."""
+        directory = os.path.abspath(project_dir)
         if not os.path.isdir(directory):
             raise SecretsError(f"{project_dir}: no such folder; secrets_project_dir is where the Compose file is")
-        files = [path if os.path.isabs(path) else os.path.join(directory, path) for path in files]
+        labels = cls._running(docker, directory, name)
+        # Compose hashes absolute paths, so the folder has to be spelled as it was when the containers were made.
+        directory = labels.get("project.working_dir") or directory
+        name = name or labels.get("project")
+        env_file = env_file or labels.get("project.environment_file")
+        files = [os.path.join(directory, path) for path in files]
         if not files:
-            files, running_name = cls._running(docker, directory)
-            name = name or running_name
-        if not files and not any(os.path.exists(os.path.join(directory, known)) for known in DEFAULT_FILES):
-            raise SecretsError(f"{project_dir}: no Compose file there ({', '.join(DEFAULT_FILES)})")
+            plain = cls._plain_files(directory, os.path.join(directory, env_file or ".env"))
+            used = [path for path in labels.get("project.config_files", "").split(",") if path]
+            overrides = {os.path.join(directory, known) for known in OVERRIDE_FILES}
+            # An override may have come or gone since: what counts is what a plain `docker compose up` reads now.
+            if [path for path in used if path not in overrides] != [path for path in plain if path not in overrides]:
+                files = used
+            if not files and not plain:
+                raise SecretsError(f"{project_dir}: no Compose file there ({', '.join(DEFAULT_FILES)})")
         for path in files:
             if not os.path.exists(path):
                 raise SecretsError(f"{path}: no such Compose file")
-        flags = ["--project-directory", directory, "--profile", "*"]
-        for path in files:
-            flags += ["--file", path]
-        if env_file:
-            flags += ["--env-file", env_file]
-        if name:
-            flags += ["--project-name", name]
-        return cls(docker, directory, flags)
+        return cls(docker, directory, files, env_file, name)
 
     @staticmethod
-    def _running(docker: DockerCli, directory: str) -> tuple[list[str], str | None]:
-        """Return files and name of the project that runs from this folder; no files where Compose finds the same ones."""
-        form = f'{{{{.Label "{LABEL}project"}}}}\t{{{{.Label "{LABEL}project.config_files"}}}}'
-        listing = docker.run(
-            "ps", "--all", "--filter", f"label={LABEL}project.working_dir={directory}", "--format", form
-        ).stdout
-        projects: dict[str, str] = {}
+    def _running(docker: DockerCli, directory: str, name: str | None) -> dict[str, str]:
+        """Return the labels of the newest container of the project that was made from this folder."""
+        keys = ("project", "project.working_dir", "project.config_files", "project.environment_file")
+        form = "\t".join(f'{{{{.Label "{LABEL}{key}"}}}}' for key in keys)
+        listing = docker.run("ps", "--all", "--filter", f"label={LABEL}project.working_dir", "--format", form).stdout
+        found: dict[str, dict[str, str]] = {}
         for row in listing.splitlines():
-            name, _tab, files = row.partition("\t")
-            projects.setdefault(name, files)
-        if len(projects) > 1:
+            labels = dict(zip(keys, row.split("\t")))
+            if os.path.realpath(labels["project.working_dir"]) != os.path.realpath(directory):
+                continue
+            if name in (None, labels["project"]):
+                found.setdefault(labels["project"], labels)
+        if len(found) > 1:
             raise SecretsError(
-                f"{directory}: several projects run from this folder ({', '.join(sorted(projects))}); "
-                "remove the one that is not meant"
+                f"{directory}: several projects were started from this folder ({', '.join(sorted(found))}); "
+                "say which one: project_name"
             )
-        for name, files in projects.items():
-            paths = [path for path in files.split(",") if path]
-            found = [path for path in (os.path.join(directory, known) for known in DEFAULT_FILES) if os.path.exists(path)]
-            overrides = [os.path.join(directory, known) for known in OVERRIDE_FILES]
-            # An override may have come or gone since: what counts is what a plain `docker compose up` reads now.
-            if found and [path for path in paths if path not in overrides] == found[:1]:
-                return [], name
-            return paths, name
-        return [], None
+        return next(iter(found.values()), {})
+
+    @staticmethod
+    def _plain_files(directory: str, env_file: str) -> list[str]:
+        """Return the files that ``docker compose`` reads in a folder when none is named."""
+        env = read_plain_file(env_file)
+        entries = dotenv.parse(env.decode("utf-8", "surrogateescape"), where=env_file) if env else []
+        chosen = {entry.key: entry.value for entry in entries}
+        if chosen.get("COMPOSE_FILE"):
+            separator = chosen.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
+            return [os.path.join(directory, path) for path in str(chosen["COMPOSE_FILE"]).split(separator)]
+        present = [path for path in (os.path.join(directory, known) for known in DEFAULT_FILES) if os.path.exists(path)]
+        beside = [path for path in (os.path.join(directory, known) for known in OVERRIDE_FILES) if os.path.exists(path)]
+        return present[:1] + beside[:1] if present else []
 
     def reload(self) -> None:
         """Read the files and ``.env`` again."""
-        model = json.loads(self.compose("config", "--format", "json").stdout)
+        self._mask_env_file()
+        model = self._model()
         self.name: str = model["name"]
         services: dict[str, dict[str, Any]] = model.get("services") or {}
         depends = {name: _depends_on(config) for name, config in services.items()}
         jobs = {name for needed in depends.values() for name, condition in needed.items() if condition == COMPLETED}
         self.services = {
-            name: Service(name, config.get("image", ""), config, depends[name], name in jobs)
+            name: Service(name, config.get("image") or f"{self.name}-{name}", config, depends[name], name in jobs)
             for name, config in services.items()
         }
         self._volumes: dict[str, dict[str, Any]] = model.get("volumes") or {}
+        self._mounted = {kind: model.get(kind) or {} for kind in ("secrets", "configs")}
 
     @property
     def files(self) -> list[str]:
         """The Compose files in their order, overrides included."""
-        given = [self._flags[index + 1] for index, flag in enumerate(self._flags) if flag == "--file"]
-        if given:
-            return given
-        present = [os.path.join(self.directory, known) for known in DEFAULT_FILES + OVERRIDE_FILES]
-        present = [path for path in present if os.path.exists(path)]
-        return present[:1] + [path for path in present[1:] if ".override." in path][:1]
+        return self._files or self._plain_files(self.directory, self.env_file)
 
     def compose(self, *arguments: str, **options: Any) -> Completed:
         """Run ``docker compose ARGUMENTS`` for this project."""
-        return self.docker.run("compose", *self._flags, *arguments, cwd=self.directory, **options)
+        done = self.docker.run("compose", *self._flags, *arguments, cwd=self.directory, **{**options, "check": False})
+        if done.returncode != 0 and options.get("check", True):
+            raise SecretsError(f"docker compose {arguments[0]} failed: {self._reason(done.stderr or done.stdout)}")
+        return done
+
+    def create(self, services: Iterable[str], scale: Mapping[str, int], *flags: str, timeout: float = 120) -> Completed:
+        """Make containers without starting them; whatever else these services need is left at the number that is there.
+
+        ``scale`` is how many containers each of ``services`` shall have, those that exist counted in.
+        """
+        services = list(services)
+        there: dict[str, int] = dict.fromkeys(self._needed_by(services), 0)
+        for container in self.containers(there):
+            there[container.service] += 1
+        counts = [f"--scale={name}={count}" for name, count in sorted({**there, **scale}.items())]
+        return self.compose("create", *flags, *counts, *services, timeout=timeout)
 
     def hashes(self) -> dict[str, str]:
         """Return the configuration hash that a fresh container of each service would get."""
         rows = self.compose("config", "--hash", "*").stdout.splitlines()
         return dict(row.split(None, 1) for row in rows if row.strip())
 
+    def mounts_variables(self, name: str) -> bool:
+        """Tell whether a service mounts secrets or configs made from variables: its hash stays when their content changes."""
+        return bool(self._mounts_of(name))
+
+    def stale(self, containers: Iterable[Container]) -> set[str]:
+        """Return the ids of the containers that were made from another configuration than the present one."""
+        hashes = self.hashes()
+        # The hash does not tell it there: take the last change of the source.
+        mounting = {name for name in self.services if self.mounts_variables(name)}
+        changed = os.stat(self.env_file).st_mtime if mounting and os.path.exists(self.env_file) else 0.0
+        return {
+            container.id
+            for container in containers
+            if container.config_hash != hashes.get(container.service)
+            or (container.service in mounting and container.created < changed)
+        }
+
     def containers(self, services: Iterable[str] | None = None) -> list[Container]:
         """Return the project's containers, also those that do not run; those of ``docker compose run`` left out."""
         filters = ["--filter", f"label={LABEL}project={self.name}", "--filter", f"label={LABEL}oneoff=False"]
         ids = self.docker.run("ps", "--all", "--quiet", "--no-trunc", *filters).stdout.split()
-        if not ids:
+        wanted = None if services is None else set(services)
+        return [one for one in self.inspect(ids) if one.service and (wanted is None or one.service in wanted)]
+
+    def inspect(self, ids: Iterable[str]) -> list[Container]:
+        """Return the containers with these ids; one that is gone meanwhile is left out."""
+        ids = list(ids)
+        done = self.docker.run("inspect", "--type", "container", *ids, check=False) if ids else None
+        if not done:
             return []
-        # A container may vanish between the two commands; what is there is still printed.
-        inspected = json.loads(self.docker.run("inspect", *ids, check=False).stdout or "[]")
-        found = [Container.from_inspect(data) for data in inspected]
-        return [container for container in found if services is None or container.service in services]
+        if done.returncode != 0 and "no such" not in done.stderr.lower():
+            raise SecretsError(f"docker inspect failed: {self.docker.last_line(done.stderr)}")
+        return [Container.from_inspect(data) for data in json.loads(done.stdout or "[]")]
 
     def consumers(self, variables: Iterable[str]) -> dict[str, set[str]]:
         """Return, for each variable, the services whose resolved configuration changes when the variable does."""
+        raw = self._model("--no-interpolate").get("services") or {}
         found = {}
         for variable in variables:
             # The process environment beats .env.
-            changed = self.compose("config", "--format", "json", environment={variable: MARKER}).stdout
-            services = json.loads(changed).get("services") or {}
+            changed = self._model(environment={variable: MARKER})
+            services = changed.get("services") or {}
             found[variable] = {name for name, service in self.services.items() if services.get(name) != service.config}
+            for kind, sources in self._mounted.items():
+                moved = {
+                    source
+                    for source, facts in (changed.get(kind) or {}).items()
+                    if facts != sources.get(source) or facts.get("environment") == variable
+                }
+                found[variable] |= {name for name in self.services if self._mounts_of(name, kind) & moved}
+            # What a service takes from the whole file does not follow the process environment.
+            found[variable] |= {name for name, config in raw.items() if self._takes_all(config, variable)}
         return found
 
     def waves(self, names: Iterable[str]) -> list[list[str]]:
         """Return the services in waves: each one comes after all that it depends on, directly or through others."""
-        wanted, depth = set(names), {}
+        wanted = set(names)
+        depth: dict[str, int] = {}
 
         def level(name: str) -> int:
             if name not in depth:
@@ -231,17 +324,26 @@ class Project:
     def replace_mode(self, name: str, options: Mapping[str, Any]) -> tuple[str, str]:
         """Return how a service is replaced (``start_first``, ``stop_first``, ``job``), and why."""
         service = self.services[name]
-        if service.is_job:
-            return "job", "others wait for it to end"
         declared = options.get("replace", "auto")
         if declared not in ("auto", "start_first", "stop_first"):
             raise SecretsError(f"secrets_services.{name}.replace: {declared!r} is neither start_first nor stop_first")
-        forced = _stop_first_reason(service.config)
-        if forced:
+        if service.is_job:
+            return "job", "others wait for it to end"
+        for other, facts in sorted(self.services.items()):
+            if name in _joined(facts.config):
+                raise SecretsError(
+                    f"{name}: {other} runs inside {name}'s network or process space and would lose it; "
+                    f"replace both by hand, or -e skip_service={name} (it stays stale)"
+                )
+        impossible = _one_at_a_time(service.config)
+        if impossible:
             if declared == "start_first":
-                raise SecretsError(f"secrets_services.{name}.replace: start_first is not possible: {forced}")
-            return "stop_first", forced
-        return ("stop_first", "configured") if declared == "stop_first" else ("start_first", "")
+                raise SecretsError(f"secrets_services.{name}.replace: start_first is not possible: {impossible}")
+            return "stop_first", impossible
+        if declared != "auto":
+            return declared, "configured"
+        owned = self._owns(name)
+        return ("stop_first", owned) if owned else ("start_first", "")
 
     def evidence(self, name: str, options: Mapping[str, Any]) -> str:
         """Return what will show that a new container of the service works."""
@@ -250,35 +352,42 @@ class Project:
             return "exit code 0"
         if options.get("ready_log"):
             return f'log "{options["ready_log"]}"'
-        check = service.config.get("healthcheck")
-        if check and not check.get("disable") and check.get("test") != ["NONE"]:
-            return "health check"
-        return "health check" if check is None and self._image_has_check(service.image) else "none"
-
-    def _image_has_check(self, image: str) -> bool:
-        done = self.docker.run("image", "inspect", "--format", "{{json .Config.Healthcheck}}", image, check=False)
-        return done.returncode == 0 and done.stdout.strip() not in ("", "null", "<no value>")
+        check = service.config.get("healthcheck") or {}
+        test = check.get("test") or (self._image(service.image).get("Healthcheck") or {}).get("Test")
+        return "health check" if test and test[0] != "NONE" and not check.get("disable") else "none"
 
     def pending_changes(self) -> list[tuple[str, str]]:
-        """Return what ``docker compose up -d`` would do to services that have containers: ``(service, recreate)``.
+        """Return what ``docker compose up -d`` would do to services that have containers: ``(service, recreate|create)``.
 
         A service without any container (one of a profile that is not in use) is not listed.
         """
-        text = self.compose("create", "--dry-run").stderr
-        rows = re.findall(r"Container (\S+)\s+Recreate\s*$", text, re.MULTILINE)
-        names = {container.name: container.service for container in self.containers()}
-        return sorted({(names.get(name, name), "recreate") for name in rows})
+        containers = self.containers()
+        present = {container.service for container in containers}
+        changes = self.announced(self.compose("create", "--dry-run"), containers)
+        return sorted(change for change in changes if change[0] in present)
+
+    def announced(self, dry_run: Completed, containers: Iterable[Container]) -> set[tuple[str, str]]:
+        """Return what a dry run says that it would do: ``(service, recreate|create)``."""
+        rows = re.findall(r"Container (\S+)\s+(Recreate|Creating)\s*$", dry_run.stderr, re.MULTILINE)
+        names = {container.name: container.service for container in containers}
+        words = {"Recreate": "recreate", "Creating": "create"}
+        return {(names.get(name) or self._service_of(name), words[what]) for name, what in rows}
 
     def image_drift(self, services: Iterable[str]) -> list[str]:
         """Return, as lines, which containers run another image than their tag names now."""
-        wanted, lines, known = set(services), [], {}
-        for container in self.containers():
-            if container.service not in wanted or container.image.startswith("sha256:"):
-                continue
+        containers = [one for one in self.containers(services) if not one.image.startswith("sha256:")]
+        tags = sorted({container.image for container in containers})
+        known = {}
+        if tags:
+            done = self.docker.run("image", "inspect", "--format", "{{.Id}}", *tags, check=False)
+            gone = set(re.findall(r"No such image: (\S+)", done.stderr))
+            # The engine answers in the order in which it was asked.
+            known = dict(zip([tag for tag in tags if tag not in gone], done.stdout.split()))
+        lines = []
+        for container in containers:
             if container.image not in known:
-                done = self.docker.run("image", "inspect", "--format", "{{.Id}}", container.image, check=False)
-                known[container.image] = done.stdout.strip()
-            if known[container.image] != container.image_id:
+                lines.append(f"{container.name} runs {container.image}, which is not here any more")
+            elif known[container.image] != container.image_id:
                 lines.append(f"{container.name} runs another image than {container.image} is now")
         return lines
 
@@ -296,35 +405,135 @@ class Project:
                     return True
         return False
 
+    # -- small parts
+
+    def _model(self, *flags: str, **options: Any) -> dict[str, Any]:
+        return json.loads(self.compose("config", *flags, "--format", "json", **options).stdout)
+
+    def _needed_by(self, services: Iterable[str]) -> set[str]:
+        """Return the services and all that they depend on."""
+        found, left = set(), list(services)
+        while left:
+            name = left.pop()
+            if name in self.services and name not in found:
+                found.add(name)
+                left += self.services[name].depends_on
+        return found
+
+    def _mounts_of(self, name: str, kind: str | None = None) -> set[str]:
+        """Return the secrets and configs of a service that come from variables, not from files."""
+        config = self.services[name].config
+        return {
+            used["source"]
+            for which, sources in self._mounted.items()
+            for used in config.get(which) or []
+            if kind in (None, which) and {"environment", "content"} & set(sources.get(used["source"]) or {})
+        }
+
+    def _takes_all(self, raw: Mapping[str, Any], variable: str) -> bool:
+        """Tell whether a service has ``env_file: .env`` and does not set the variable by itself."""
+        given = raw.get("env_file") or []
+        paths = [one.get("path", "") if isinstance(one, dict) else one for one in ([given] if isinstance(given, str) else given)]
+        if os.path.realpath(self.env_file) not in {os.path.realpath(os.path.join(self.directory, path)) for path in paths}:
+            return False
+        environment = raw.get("environment") or {}
+        own = environment if isinstance(environment, dict) else [str(item).split("=", 1)[0] for item in environment]
+        return variable not in own
+
+    def _owns(self, name: str) -> str:
+        """Return which data of a service two containers might write at the same time; empty where there is none."""
+        config = self.services[name].config
+        if config.get("devices"):
+            return "devices"
+        mounts = config.get("volumes") or []
+        for mount in mounts:
+            if mount.get("type") == "volume" and not mount.get("source"):
+                return "anonymous volume"
+            if mount.get("read_only") or self._writers(mount) != {name}:
+                continue
+            if mount.get("type") == "volume":
+                return f"volume {mount['source']} has one writer"
+            if mount.get("type") == "bind" and os.path.isdir(mount["source"]):
+                return f"folder {os.path.relpath(mount['source'], self.directory)} has one writer"
+        targets = {mount.get("target") for mount in mounts} | {path.split(":")[0] for path in config.get("tmpfs") or []}
+        anonymous = set(self._image(self.services[name].image).get("Volumes") or {}) - targets
+        return f"anonymous volume {sorted(anonymous)[0]} (of the image)" if anonymous else ""
+
+    def _writers(self, mount: Mapping[str, Any]) -> set[str]:
+        place = (mount.get("type"), mount.get("source"))
+        return {
+            name
+            for name, service in self.services.items()
+            for other in service.config.get("volumes") or []
+            if (other.get("type"), other.get("source")) == place and not other.get("read_only")
+        }
+
+    def _image(self, image: str) -> dict[str, Any]:
+        """Return the configuration of a local image; empty where there is no such image."""
+        if image not in self._images:
+            done = self.docker.run("image", "inspect", "--format", "{{json .Config}}", image, check=False)
+            self._images[image] = (json.loads(done.stdout) or {}) if done.returncode == 0 else {}
+        return self._images[image]
+
+    def _service_of(self, container_name: str) -> str:
+        """Return which service a container that does not exist yet would belong to."""
+        for name, service in self.services.items():
+            usual = re.escape(self.name) + "[-_]" + re.escape(name) + r"[-_]\d+"
+            if container_name == service.config.get("container_name") or re.fullmatch(usual, container_name):
+                return name
+        return container_name
+
+    def _mask_env_file(self) -> None:
+        """Check ``.env`` first, since Compose quotes a line that it cannot read; mask in its errors what it can."""
+        content = read_plain_file(self.env_file)
+        if content is not None:
+            entries = dotenv.parse(content.decode("utf-8", "surrogateescape"), where=self.env_file)
+            self.docker.masker.add(*[entry.value for entry in entries if SENSITIVE.search(entry.key)])
+
+    def _reason(self, text: str) -> str:
+        """Return the line with the reason why Compose failed, without what it quotes of the files."""
+        if "unknown flag: --project-directory" in text or "not a docker command" in text:
+            return "Compose v2 is not installed (apt install docker-compose-v2 or docker-compose-plugin)"
+        line = self.docker.last_line(text)
+        if "failed to read" in line and "unexpected character" in line:
+            return f"it cannot read {self.env_file}"
+        line = re.sub(r"(invalid interpolation format for \S+?)\.?\s.*", r"\1; write $$ for a literal $", line)
+        return re.sub(r"`[^`]*`", "a value", line)
+
+
+def _seconds(timestamp: str) -> float:
+    """Return the seconds since 1970 of a time as the engine writes it, with nine digits after the point."""
+    match = re.fullmatch(r"(\d+-\d+-\d+T\d+:\d+:\d+)(\.\d+)?(Z|[+-]\d+:\d+)", timestamp)
+    if not match:
+        return 0.0
+    whole = datetime.datetime.fromisoformat(match.group(1) + match.group(3).replace("Z", "+00:00"))
+    return whole.timestamp() + float(match.group(2) or 0)
+
+
+def _joined(config: Mapping[str, Any]) -> set[str]:
+    """Return the services whose network, IPC or process space a service shares."""
+    modes = [str(config.get(key) or "").partition(":") for key in ("network_mode", "ipc", "pid")]
+    return {target for kind, _colon, target in modes if kind == "service"}
+
 
 def _depends_on(config: Mapping[str, Any]) -> dict[str, str]:
     needed = {name: facts.get("condition", "") for name, facts in (config.get("depends_on") or {}).items()}
-    for key in ("network_mode", "ipc", "pid"):
-        kind, _colon, target = str(config.get(key) or "").partition(":")
-        if kind == "service":
-            needed.setdefault(target, "")
-    return needed
+    return {**dict.fromkeys(_joined(config), ""), **needed}
 
 
-def _stop_first_reason(config: Mapping[str, Any]) -> str:
-    """Return why two containers of a service cannot run beside one another; empty where they can."""
+def _one_at_a_time(config: Mapping[str, Any]) -> str:
+    """Return why two containers of a service cannot exist beside one another; empty where they can."""
     if config.get("container_name"):
         return "fixed container_name"
     for port in config.get("ports") or []:
-        published = str(port.get("published") or "")
-        if published and "-" not in published and published != "0":
-            return f"host port {published}"
-    mode = str(config.get("network_mode") or "")
-    if mode == "host" or mode.startswith(("service:", "container:")):
-        return f"network_mode {mode.split(':')[0]}"
+        if str(port.get("published") or "0") != "0":
+            return f"host port {port['published']}"
+    mode = str(config.get("network_mode") or "").partition(":")[0]
+    if mode in ("host", "service", "container"):
+        return f"network_mode {mode}"
+    if config.get("mac_address"):
+        return "fixed MAC address"
     for facts in (config.get("networks") or {}).values():
-        if facts and (facts.get("ipv4_address") or facts.get("ipv6_address")):
+        if facts and any(facts.get(key) for key in ("ipv4_address", "ipv6_address", "mac_address")):
             return "static address"
-    for mount in config.get("volumes") or []:
-        if mount.get("type") == "volume" and not mount.get("source"):
-            return "anonymous volume"
-        if mount.get("type") == "volume" and not mount.get("read_only"):
-            return f"volume {mount['source']} has one writer"
-    if config.get("devices"):
-        return "devices"
     return ""

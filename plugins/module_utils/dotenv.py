@@ -54,7 +54,7 @@ def parse(text: str, where: str = ".env") -> list[Entry]:
 
     ``text`` is the file decoded as UTF-8 with ``surrogateescape`` and with its line endings as they are.
     """
-    entries = []
+    entries: list[Entry] = []
     position = 1 if text.startswith(BOM) else 0
     while True:
         position = _skip(text, position)
@@ -62,7 +62,7 @@ def parse(text: str, where: str = ".env") -> list[Entry]:
             return entries
         entry, position = _statement(text, position, where)
         if entry.value_start is not None and (not entry.key or "\0" in (entry.value or "")):
-            raise SecretsError(f"{where} line {entry.line}: a value without a name, or with a NUL; correct or remove the line")
+            raise SecretsError(f"{where} line {entry.line}: no name, or a NUL in the value; correct the line")
         entries.append(entry)
 
 
@@ -101,7 +101,7 @@ def quote(value: str, name: str = "value", force: bool = False) -> str:
 def render(text: str, wanted: Mapping[str, str], where: str = ".env") -> str:
     """Return ``text`` with the wanted values in it, and everything else byte for byte as it was.
 
-    A key that is there keeps its place, its ``export`` and its comment, and is left alone when it has the value already.
+    A key that is there keeps its place, ``export`` and comment, and is left alone when it has the value already.
     Where it is there more than once its first place is kept, so that lines which refer to it still come after it.
     """
     for key in wanted:
@@ -157,22 +157,21 @@ def _statement(text: str, start: int, where: str) -> tuple[Entry, int]:
     while position < len(text) and text[position] not in "=:\n":
         char = text[position]
         if char not in BLANK and char not in "_.-[]" and unicodedata.category(char)[0] not in "LN":
-            raise SecretsError(f"{where} line {line}: not KEY=value, Compose refuses it too; correct or remove the line")
+            raise SecretsError(f"{where} line {line}: not KEY=value, which Compose refuses too; correct the line")
         position += 1
     if position == len(text):
         raise SecretsError(f"{where} line {line}: a name alone at the very end, which Compose refuses; end the line")
     key_end = begin + len(_strip(text[begin:position]))
     key = text[begin:key_end]
     if " " in key:
-        raise SecretsError(f"{where} line {line}: a space in the name, Compose refuses it too; correct or remove the line")
+        raise SecretsError(f"{where} line {line}: a space in the name, which Compose refuses too; correct the line")
     if text[position] == "\n":
         return Entry(key, None, line, start, key_end, None, key_end), position + 1
 
     value_start = _after_blanks(text, position + 1)
     if text[value_start : value_start + 1] in ("'", '"'):
-        value, end = _quoted(text, value_start, f"{where} line {line}")
-        if text[value_start] == '"':
-            value = _expanded(ESCAPE.sub(_unescaped, value))
+        quoted, end = _quoted(text, value_start, f"{where} line {line}")
+        value = quoted if text[value_start] == "'" else _expanded(ESCAPE.sub(_unescaped, quoted))
         return Entry(key, value, line, start, key_end, value_start, end), end
     newline = text.find("\n", value_start)
     line_end = len(text) if newline < 0 else newline
@@ -185,7 +184,8 @@ def _statement(text: str, start: int, where: str) -> tuple[Entry, int]:
 
 
 def _quoted(text: str, start: int, where: str) -> tuple[str, int]:
-    mark, chars, escape = text[start], [], ""
+    chars: list[str] = []
+    mark, escape = text[start], ""
     for position in range(start + 1, len(text)):
         char = text[position]
         if char == mark and not escape:

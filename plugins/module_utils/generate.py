@@ -37,6 +37,8 @@ MIN_ENTROPY = 128.0
 UUID4_BITS = 122.0
 BCRYPT_MAX_BYTES = 72
 
+VERIFIER = re.compile(r"SCRAM-SHA-256\$([1-9]\d{0,8}):([A-Za-z0-9+/]+=*)\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+")
+
 HASHES = ("scram_sha_256", "bcrypt", "sha512_crypt")
 
 
@@ -92,13 +94,22 @@ def policy(
     min_classes: int | None = None,
     min_entropy: float | None = None,
     forbidden: str = "",
+    **unknown: object,
 ) -> Policy:
     """Return the policy, or raise :class:`SecretsError` where no value can satisfy it. Generates nothing.
 
-    ``None`` takes the default of the kind; ``min_entropy`` is 128 bits, and 122 for ``uuid4``.
+    ``None`` takes the default of the kind; ``min_entropy`` is 128 bits, and 122 for ``uuid4``. What people write into a
+    catalog may be passed as it is: unknown keys and wrong types are refused, too.
     """
-    if kind not in KINDS:
+    if unknown:
+        known = "kind, length, min_classes, min_entropy, forbidden"
+        raise SecretsError(f"{min(unknown)}: no part of a generation rule; there are {known}")
+    if not isinstance(kind, str) or kind not in KINDS:
         raise SecretsError(f"kind: unknown {kind!r}; use {', '.join(KINDS)}")
+    if not isinstance(forbidden, str):
+        raise SecretsError("forbidden: must be a string of characters; put it in quotes")
+    length, min_classes = _number("length", length), _number("min_classes", min_classes)
+    min_entropy = _number("min_entropy", min_entropy, float)
     defaults = KINDS[kind]
     if kind == "uuid4":
         for name, given in (("length", length), ("min_classes", min_classes), ("forbidden", forbidden or None)):
@@ -129,7 +140,7 @@ def policy(
     if length < min_classes:
         raise SecretsError(f"length: {length} characters cannot hold {min_classes} classes; use {min_classes} or more")
     bits = entropy(classes, length, min_classes)
-    if not bits >= min_entropy:
+    if bits < min_entropy:
         raise SecretsError(
             f"min_entropy: a {kind} of {length} characters has {bits:g} bits, not {min_entropy:g}; "
             + _enough(classes, min_classes, min_entropy, 2 if kind == "hex_key" else 1)
@@ -137,15 +148,9 @@ def policy(
     return Policy(kind, classes, length, min_classes, bits)
 
 
-def generate(
-    kind: str = "password",
-    length: int | None = None,
-    min_classes: int | None = None,
-    min_entropy: float | None = None,
-    forbidden: str = "",
-) -> Generated:
-    """Return a fresh value that satisfies the policy, see :func:`policy`."""
-    return policy(kind, length, min_classes, min_entropy, forbidden).draw()
+def generate(kind: str = "password", **rule: Any) -> Generated:
+    """Return a fresh value that satisfies the policy; the arguments are those of :func:`policy`."""
+    return policy(kind, **rule).draw()
 
 
 def entropy(classes: tuple[str, ...], length: int, min_classes: int) -> float:
@@ -158,6 +163,18 @@ def entropy(classes: tuple[str, ...], length: int, min_classes: int) -> float:
         for present in combinations(classes, wanted):
             total += _strings_with_every(present, length)
     return math.floor(math.log2(total) * 100) / 100
+
+
+def _number(name: str, value: Any, kind: type[int] | type[float] = int) -> Any:
+    """Return a number as such; a template may have made it text."""
+    try:
+        if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+            return value
+        if not isinstance(value, (str, kind)) or isinstance(value, bool) or math.isnan(number := kind(value)):
+            raise ValueError
+    except ValueError:
+        raise SecretsError(f"{name}: must be a number, not {value!r}") from None
+    return number
 
 
 def _strings_with_every(classes: tuple[str, ...], length: int) -> int:
@@ -188,7 +205,7 @@ def scram_sha_256(password: str, salt: bytes | None = None, iterations: int = 40
 
 def scram_matches(verifier: str | None, password: str) -> bool:
     """Tell whether ``verifier`` was made from ``password``; anything that is no SCRAM verifier does not match."""
-    parts = re.fullmatch(r"SCRAM-SHA-256\$([1-9]\d{0,8}):([A-Za-z0-9+/]+=*)\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+", verifier or "")
+    parts = VERIFIER.fullmatch(verifier or "")
     if not parts:
         return False
     try:
@@ -232,7 +249,7 @@ def _passlib(scheme: str) -> Any:
     except (AttributeError, ValueError):
         # passlib 1.7.4 tries out bcrypt with a password longer than bcrypt 5 takes.
         raise SecretsError(
-            f"hashes: the installed passlib cannot use the installed {scheme} package; install libpass instead of passlib"
+            f"hashes: the installed passlib cannot use the installed {scheme}; install libpass instead of passlib"
         ) from None
     if not usable:
         raise SecretsError(f"hashes: {scheme} needs the Python package {scheme} where the module runs; install it")
@@ -268,7 +285,7 @@ def _saslprep(password: str) -> str:
     if not prepared or any(table(char) for char in prepared for table in prohibited):
         return password
     right_to_left = [stringprep.in_table_d1(char) for char in prepared]
-    if any(right_to_left):
-        if any(map(stringprep.in_table_d2, prepared)) or not (right_to_left[0] and right_to_left[-1]):
-            return password
+    left_to_right = any(map(stringprep.in_table_d2, prepared))
+    if any(right_to_left) and (left_to_right or not (right_to_left[0] and right_to_left[-1])):
+        return password
     return prepared

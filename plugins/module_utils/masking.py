@@ -20,12 +20,14 @@ MIN_LENGTH = 6
 def encoded_forms(value: str) -> set[str]:
     """Return the forms in which programs tend to print ``value``.
 
-    Plain, base64 (also URL-safe, with and without padding), percent-encoded, JSON-escaped and hexadecimal.
+    Plain, base64 (also URL-safe, with and without padding, and as a part of a longer text such as ``user:password``),
+    percent-encoded, JSON-escaped and hexadecimal.
     """
     raw = value.encode("utf-8", "surrogateescape")
     standard = base64.b64encode(raw).decode()
     url_safe = base64.urlsafe_b64encode(raw).decode()
-    return {
+    inner = {form for offset in range(3) for form in _inside_base64(raw, offset)}
+    return inner | {
         value,
         standard,
         standard.rstrip("="),
@@ -40,6 +42,14 @@ def encoded_forms(value: str) -> set[str]:
     }
 
 
+def _inside_base64(raw: bytes, offset: int) -> tuple[str, str]:
+    """Return the characters that stand for ``raw`` alone where it begins ``offset`` bytes after a multiple of three."""
+    padded = b"\0" * offset + raw
+    # Where a character holds bits of two bytes, the neighbour decides about it.
+    begin, end = (offset * 8 + 5) // 6, len(padded) * 8 // 6
+    return base64.b64encode(padded).decode()[begin:end], base64.urlsafe_b64encode(padded).decode()[begin:end]
+
+
 class Masker:
     """Replaces every known form of the given values by ``********``."""
 
@@ -48,13 +58,22 @@ class Masker:
         self.add(*values)
 
     def add(self, *values: str | None) -> None:
-        """Learn further values; ``None`` and values shorter than six characters are passed over."""
+        """Learn further values; ``None`` and values shorter than six characters are passed over.
+
+        The lines of a value count as values, since a log shows them one by one.
+        """
         forms = set(self._forms)
         for value in values:
-            if value and len(value) >= MIN_LENGTH:
-                forms |= encoded_forms(value)
+            for part in {value, *value.splitlines()} if value else ():
+                if len(part) >= MIN_LENGTH:
+                    forms |= encoded_forms(part)
         # The longest first, so that no remainder of a longer form is left behind.
         self._forms = sorted(forms, key=len, reverse=True)
+
+    @property
+    def longest(self) -> int:
+        """The length of the longest form: a text cut anywhere may begin or end with a piece shorter than this."""
+        return len(self._forms[0]) if self._forms else 0
 
     def mask(self, text: str) -> str:
         """Return ``text`` without any of the values."""

@@ -2,487 +2,945 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""PostgreSQL logins: made, tried, watched and ended.
+"""PostgreSQL logins in a container: two that alternate and work as one owner, their revocation, and who uses them.
 
-Two ways lead to the server. Administration goes over its local socket, inside its container. A login is tried over the
-containers' network, where ``trust`` does not reach; such a probe comes from the server container's own address and carries the
-application name ``chat4all.secrets``. Every secret travels by standard input; what the server keeps is a SCRAM verifier made here.
+Everything goes through ``psql`` inside the server's container. Scripts and passwords travel by its standard input: ``psql -W`` reads
+a password from there as one line, for the first connection and after each ``\\connect``, so none is ever part of a command.
+A server gets a SCRAM verifier, never a password, in a session that it does not log.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import DockerCli
+from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import Completed, DockerCli
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.generate import scram_matches, scram_sha_256
+from ansible_collections.chat4all.secrets.plugins.module_utils.masking import Masker
+from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql_log import count_refused
+from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql_rules import (
+    Rule,
+    Who,
+    first_difference,
+    first_rule,
+    read_rules,
+)
 
+# How our sessions call themselves; together with the server's own address it tells them from a client's.
 APPLICATION = "chat4all.secrets"
-# oid of the superuser that initdb makes.
-BOOTSTRAP = 10
-# Lists of names: stored quoted already, and not to be quoted as one.
-LIST_SETTINGS = {
+MARK = "managed by chat4all.secrets"
+
+# Seconds: for one psql script, for a connection, for sessions to end.
+SCRIPT_TIMEOUT = 60
+CONNECT_TIMEOUT = 10
+TERMINATION_TIMEOUT = 10
+
+MAX_NAME_BYTES = 63
+WITHOUT_PASSWORD = ("trust", "peer", "ident")
+REJECTED = re.compile(r'FATAL:  password authentication failed for user "')
+# The server answers, but not to this login.
+NO_ENTRY = re.compile(
+    r'role ".*" does not exist|authentication failed|no password supplied|not permitted to log in|no pg_hba\.conf entry'
+    r"|pg_hba\.conf rejects|is no superuser"
+)
+NO_SUPERUSER = "is no superuser"
+
+# A superuser alone can silence its session's log, and see and set verifiers.
+PRELUDE = r"""
+DO $$BEGIN IF current_setting('is_superuser') <> 'on' THEN
+RAISE EXCEPTION '% is no superuser', current_user; END IF; END$$;
+SET search_path = pg_catalog;
+SET standard_conforming_strings = on;
+SET client_min_messages = warning;
+SET default_transaction_read_only = off;
+SET statement_timeout = 0;
+SET lock_timeout = '15s';
+SET datestyle = 'ISO';
+SET timezone = 'UTC';
+SET log_statement = 'none';
+SET log_min_duration_statement = -1;
+SET log_min_duration_sample = -1;
+SET log_transaction_sample_rate = 0;
+SET log_min_error_statement = 'panic';
+SET log_statement_stats = off;
+SET debug_print_parse = off;
+SET debug_print_rewritten = off;
+SET debug_print_plan = off;
+SET track_activities = off;
+SET pg_stat_statements.track = 'none';
+SET pgaudit.log = 'none';
+SET pgaudit.role = '';
+SET auto_explain.log_min_duration = -1;
+"""
+
+# PostgreSQL stores these as lists of quoted names: one string would become one name (pg_dump does the same).
+LIST_SETTINGS = (
     "local_preload_libraries",
     "search_path",
     "session_preload_libraries",
+    "shared_preload_libraries",
     "temp_tablespaces",
-}
-# Nothing of what follows in the session reaches the server's log or its statistics.
-QUIET = """\
-SET log_statement = 'none';
-SET log_min_duration_statement = -1;
-SET log_min_error_statement = 'panic';
-SET log_duration = off;
-SET log_transaction_sample_rate = 0;
-SET "pgaudit.log" = 'none';
-SET "auto_explain.log_min_duration" = -1;
-SET "pg_stat_statements.track" = 'none';
-SET standard_conforming_strings = on;
-SET statement_timeout = 0;
-SET default_transaction_read_only = off;
+    "unix_socket_directories",
+)
+
+# Sessions of clients: not ours, and not those of the first superuser that need no password on the server's own socket or loopback.
+CLIENTS = """
+pid <> pg_backend_pid() AND usename IS NOT NULL AND backend_type IN ('client backend', 'walsender')
+AND NOT (application_name = {application} AND (client_addr IS NULL OR host(client_addr) = ANY ({own_addresses})))
+AND NOT (usesysid = 10 AND (client_addr IS NULL OR client_addr <<= '127.0.0.0/8' OR client_addr = '::1') AND coalesce(
+  (SELECT auth_method = ANY ({without_password}) FROM pg_hba_file_rules WHERE error IS NULL AND type = 'local'
+   AND 'all' = ANY (database) AND user_name && ARRAY['all', usename::text] LIMIT 1), false))
 """
-REJECTED = re.compile(r"password authentication failed for user")
-MARK = "chat4all-secrets-section"
+
+SNAPSHOT = """
+SELECT json_build_object(
+'settings', (SELECT json_object_agg(name, setting) FROM pg_settings WHERE name IN (
+  'server_version', 'server_version_num', 'log_line_prefix', 'log_destination', 'logging_collector', 'lc_messages')),
+'bootstrap', pg_get_userbyid(10),
+'roles', (SELECT json_object_agg(rolname, json_build_object('superuser', rolsuper, 'login', rolcanlogin, 'oid', oid::bigint,
+  'replication', rolreplication, 'inherit', rolinherit, 'createdb', rolcreatedb, 'createrole', rolcreaterole,
+  'bypassrls', rolbypassrls, 'limit', rolconnlimit,
+  'until', CASE WHEN isfinite(rolvaliduntil) THEN rolvaliduntil::text ELSE 'infinity' END,
+  'expired', coalesce(rolvaliduntil < now(), false), 'verifier', {verifier}, 'mark', shobj_description(oid, 'pg_authid'),
+  'owns', (SELECT count(*) FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = a.oid AND deptype = 'o')))
+  FROM pg_authid a WHERE rolname = ANY ({names})),
+'members', (SELECT json_agg(to_jsonb(m) || jsonb_build_object('role', pg_get_userbyid(roleid), 'member', pg_get_userbyid(member)))
+  FROM pg_auth_members m),
+'role_settings', (SELECT json_agg(json_build_object('user', rolname, 'database', datname, 'values', setconfig))
+  FROM pg_db_role_setting s JOIN pg_authid r ON r.oid = setrole LEFT JOIN pg_database d ON d.oid = setdatabase
+  WHERE rolname = ANY ({names})),
+'databases', (SELECT json_agg(json_build_object('name', datname,
+  'owner', (SELECT has_database_privilege(oid, d.oid, 'CONNECT') FROM pg_authid WHERE rolname = {owner}),
+  'user', (SELECT has_database_privilege(oid, d.oid, 'CONNECT') FROM pg_authid WHERE rolname = {user})) ORDER BY datname)
+  FROM pg_database d WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2),
+'rules', (SELECT json_agg(to_jsonb(r)) FROM pg_hba_file_rules r),
+'idle', current_setting('chat4all.idle', true),
+'sessions', (SELECT json_agg(s) FROM (SELECT usename AS user, host(client_addr) AS address, application_name AS application,
+  state, count(*) FROM pg_stat_activity WHERE {clients} GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4) s));
+"""
+
+# Each round is a transaction of its own: a long one would see its first look again, and hold back vacuum.
+WAIT = """
+SET chat4all.idle_user = {user};
+DO $$
+DECLARE begun timestamptz := clock_timestamp(); busy timestamptz := begun; idle boolean;
+BEGIN
+  LOOP
+    PERFORM pg_stat_clear_snapshot();
+    IF EXISTS (SELECT FROM pg_stat_activity WHERE usename = current_setting('chat4all.idle_user') AND {clients}) THEN
+      busy := clock_timestamp();
+    END IF;
+    idle := clock_timestamp() - busy >= make_interval(secs => {idle_for});
+    EXIT WHEN idle OR clock_timestamp() - begun >= make_interval(secs => {timeout});
+    COMMIT;
+    PERFORM pg_sleep(0.25);
+  END LOOP;
+  PERFORM set_config('chat4all.idle', idle::text, false);
+END $$;
+"""
+
+TERMINATE = """
+SET chat4all.ended_user = {user};
+SELECT json_build_object('ended', count(*)) FROM pg_stat_activity
+  WHERE usename = current_setting('chat4all.ended_user') AND {clients};
+DO $$
+DECLARE begun timestamptz := clock_timestamp();
+BEGIN
+  LOOP
+    PERFORM pg_stat_clear_snapshot();
+    PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
+      WHERE usename = current_setting('chat4all.ended_user') AND {clients};
+    EXIT WHEN NOT FOUND;
+    IF clock_timestamp() - begun > make_interval(secs => {timeout}) THEN
+      RAISE EXCEPTION 'sessions of % do not end', current_setting('chat4all.ended_user');
+    END IF;
+    COMMIT;
+    PERFORM pg_sleep(0.05);
+  END LOOP;
+END $$;
+"""
+
+
+# -- quoting
 
 
 def identifier(name: str) -> str:
-    """Return a name quoted for SQL."""
+    """Return a name as SQL reads it."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def literal(value: str) -> str:
-    """Return a text quoted for SQL (``standard_conforming_strings`` on)."""
-    return "'" + value.replace("'", "''") + "'"
+    """Return a string as SQL reads it, whatever ``standard_conforming_strings`` is."""
+    quoted = "'" + value.replace("'", "''") + "'"
+    return " E" + quoted.replace("\\", "\\\\") if "\\" in value else quoted
+
+
+def array(values: Iterable[str]) -> str:
+    """Return strings as an SQL array."""
+    return "ARRAY[" + ", ".join(literal(value) for value in values) + "]::text[]"
 
 
 def conninfo(**parameters: object) -> str:
     """Return a libpq connection string."""
-    quoted = {key: str(value).replace("\\", "\\\\").replace("'", "\\'") for key, value in parameters.items()}
-    return " ".join(f"{key}='{value}'" for key, value in quoted.items())
+
+    def quoted(value: object) -> str:
+        return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+    return " ".join(f"{name}={quoted(value)}" for name, value in parameters.items())
 
 
-def argument(text: str) -> str:
-    """Return a text quoted as an argument of a psql backslash command."""
-    quoted = text.replace("\\", "\\\\").replace("'", "''")
-    return "'" + quoted.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t") + "'"
+def connect_command(connection: str) -> str:
+    """Return psql's ``\\connect`` to a connection string; a line with the password must follow."""
+    quoted = connection.replace("\\", "\\\\").replace("'", "''").replace("\n", "\\n").replace("\r", "\\r")
+    return f"\\connect -reuse-previous=off '{quoted}'"
+
+
+def setting_name(name: str) -> str:
+    """Return the name of a setting (``app.tenant``) as SQL reads it."""
+    return ".".join(identifier(part) for part in name.split("."))
+
+
+def setting_value(name: str, value: str) -> str:
+    """Return the value that ``ALTER ROLE ... SET`` needs to store exactly ``value``."""
+    if name.lower() not in LIST_SETTINGS:
+        return literal(value)
+    elements = [
+        quoted.replace('""', '"') if quoted or not plain else plain.strip()
+        for quoted, plain in re.findall(r'\s*(?:"((?:[^"]|"")*)"|([^",]+))\s*(?:,|$)', value)
+    ]
+    return ", ".join(literal(element) for element in elements or [""])
+
+
+# -- what the caller names
 
 
 @dataclass(frozen=True)
 class Login:
-    """A user and its password."""
+    """A user and its password; without one the server's socket must not ask."""
 
     user: str
-    password: str
+    password: str = field(default="", repr=False)
+
+    @classmethod
+    def given(cls, option: str, value: dict[str, Any] | None) -> Login | None:
+        """Return what a module's option holds; refuses what PostgreSQL or ``psql`` could not take."""
+        if value is None:
+            return None
+        check_name(f"{option}.user", value["user"])
+        password = value.get("password") or ""
+        if re.search(r"[\r\n\0]", password):
+            raise SecretsError(f"{option}.password: holds a line break or a null byte, which psql cannot take")
+        return cls(value["user"], password)
+
+
+def check_name(option: str, name: str) -> str:
+    """Refuse a name that PostgreSQL would cut short or not take."""
+    if not name or "\0" in name:
+        raise SecretsError(f"{option}: is empty or holds a null byte; give the name of a role")
+    size = len(name.encode("utf-8", "surrogateescape"))
+    if size > MAX_NAME_BYTES:
+        raise SecretsError(f"{option}: has {size} bytes, and PostgreSQL keeps {MAX_NAME_BYTES}; give a shorter name")
+    return name
+
+
+def password_matches(user: str, verifier: str | None, password: str) -> bool:
+    """Tell whether a stored verifier, SCRAM or MD5, was made from this password."""
+    if verifier and verifier.startswith("md5"):
+        return verifier == "md5" + hashlib.md5((password + user).encode()).hexdigest()
+    return scram_matches(verifier, password)
+
+
+# -- what the server holds
+
+
+class Snapshot:
+    """What one look at the server showed."""
+
+    def __init__(self, seen: dict[str, Any], own_addresses: list[str]) -> None:
+        self.seen = seen
+        self.own_addresses = own_addresses
+        self.version = int(seen["settings"]["server_version_num"])
+        self.sessions: list[dict[str, Any]] = seen["sessions"] or []
+        self.rules: list[Rule] = read_rules(seen["rules"])
+
+    def role(self, name: str) -> dict[str, Any] | None:
+        """Return a role's attributes, when it exists."""
+        return (self.seen["roles"] or {}).get(name)
+
+    def roles_of(self, name: str) -> frozenset[str]:
+        """Return every role that a role is a member of, itself included."""
+        found, new = {name}, {name}
+        while new:
+            new = {row["role"] for row in self.seen["members"] or [] if row["member"] in new} - found
+            found |= new
+        return frozenset(found)
+
+    def principals(self, owner: str) -> set[str]:
+        """Return the owner and its direct members."""
+        return {owner} | {row["member"] for row in self.seen["members"] or [] if row["role"] == owner}
+
+    def may_become(self, user: str, owner: str) -> bool:
+        """Tell whether the user has the owner's rights and may ``SET ROLE`` to it."""
+        return any(
+            (row["role"], row["member"]) == (owner, user)
+            and row.get("inherit_option", True)
+            and row.get("set_option", True)
+            for row in self.seen["members"] or []
+        )
+
+    def settings(self, user: str) -> dict[tuple[str | None, str], str]:
+        """Return a role's settings by database (``None``: everywhere) and name."""
+        return {
+            (row["database"], pair.split("=", 1)[0]): pair.split("=", 1)[1]
+            for row in self.seen["role_settings"] or []
+            if row["user"] == user
+            for pair in row["values"] or []
+        }
+
+    def works_as(self, user: str, owner: str) -> bool:
+        """Tell whether the user is an alternating login: a member of the owner that begins each session as the owner."""
+        member = any((row["role"], row["member"]) == (owner, user) for row in self.seen["members"] or [])
+        return member and self.settings(user).get((None, "role")) == owner
+
+    def sessions_of(self, user: str) -> int:
+        """Return how many sessions clients have as this user."""
+        return sum(session["count"] for session in self.sessions if session["user"] == user)
+
+    def databases(self, wanted: Collection[str] | None) -> list[str]:
+        """Return the databases that the owner can connect to, or the wanted ones of them."""
+        reachable = [row["name"] for row in self.seen["databases"] or [] if row["owner"]]
+        for name in wanted or []:
+            if name not in reachable:
+                raise SecretsError(f"databases: {name} does not exist on this server, or the owner cannot connect to it")
+        return [name for name in reachable if not wanted or name in wanted]
+
+    def not_granted(self, databases: Collection[str]) -> bool:
+        """Tell whether the user lacks the right to connect to one of the databases."""
+        return any(row["name"] in databases and row["user"] is False for row in self.seen["databases"] or [])
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """How the server answered a login: ``accepted``, ``rejected`` (the password is wrong) or ``unknown``."""
+    """One login over the containers' network."""
 
     status: str
     reason: str
-    current_user: str = ""
-    session_user: str = ""
+    rows: list[dict[str, Any]]
 
 
 class Server:
-    """A PostgreSQL server in a container. ``host`` is its name on the consumers' network."""
+    """A PostgreSQL server in a running container.
 
-    def __init__(self, docker: DockerCli, container: str, host: str, port: int) -> None:
-        self.docker, self.container, self.host, self.port = docker, container, host, port
-        self._user: str | None = None
+    ``admins`` are tried one after the other, each on the server's own socket; they must be superusers.
+    ``host`` is how consumers reach the server; its own address on its first network by default.
+    """
 
-    @property
-    def bootstrap_user(self) -> str:
-        """The user that the image made first; the socket lets it in."""
-        if self._user is None:
-            form = "{{.State.Running}}\n{{range .Config.Env}}{{println .}}{{end}}"
-            done = self.docker.run("inspect", "--format", form, self.container, check=False)
-            rows = done.stdout.splitlines()
-            if done.returncode or not rows:
-                raise SecretsError(f"{self.container}: no such container; start the database first")
-            if rows[0] != "true":
-                raise SecretsError(f"{self.host}: its container is not running; start the database first")
-            found = [row.partition("=")[2] for row in rows if row.startswith("POSTGRES_USER=")]
-            self._user = (found[0] if found else "") or "postgres"
-        return self._user
-
-    # -- the two ways in
-
-    def admin(self, sql: str, database: str = "postgres") -> str:
-        """Run SQL over the local socket, with statement logging off; returns what it printed."""
-        target = conninfo(dbname=database, user=self.bootstrap_user, application_name=APPLICATION)
-        done = self._psql(target, "\\set ON_ERROR_STOP on\n" + QUIET + sql)
-        if done.returncode == 2:
-            raise SecretsError(
-                f"{self.host}: admin access of {self.bootstrap_user} over the local socket failed: {self._reason(done.stderr)}; "
-                "the server must run, and its pg_hba.conf let this user in locally"
-            )
+    def __init__(
+        self, docker: DockerCli, container: str, host: str | None = None, port: int = 5432, admins: Iterable[Login | None] = ()
+    ) -> None:
+        self.docker = docker
+        self.container = container
+        self.port = port
+        names = {"running": ".State.Running", "paused": ".State.Paused", "networks": ".NetworkSettings.Networks"}
+        parts = [f'"{name}":{{{{json {path}}}}}' for name, path in names.items()]
+        # Only the one variable: the others hold passwords.
+        user = '{{range .Config.Env}}{{if eq (index (split . "=") 0) "POSTGRES_USER"}}{{json .}}{{end}}{{end}}'
+        template = "{" + ",".join(parts) + ',"user":[' + user + "]}"
+        done = docker.run("inspect", "--type", "container", "--format", template, container, check=False, timeout=SCRIPT_TIMEOUT)
         if done.returncode:
-            raise SecretsError(f"{self.host}: {self._reason(done.stderr)}")
-        return done.stdout
+            raise SecretsError(f"{container}: cannot be looked at: {docker.last_line(done.stderr)}")
+        found = json.loads(done.stdout)
+        if not found["running"] or found["paused"]:
+            state = "paused" if found["paused"] else "not running"
+            raise SecretsError(f"{container}: is {state}, so its PostgreSQL cannot be asked; start it first")
+        networks = (found["networks"] or {}).values()
+        addresses = [network.get(key) for network in networks for key in ("IPAddress", "GlobalIPv6Address")]
+        self.own_addresses = [address for address in addresses if address]
+        if not host and not self.own_addresses:
+            raise SecretsError(f"{container}: has no address on a container network; give host, as consumers reach it")
+        self.host = host or self.own_addresses[0]
+        server_user = found["user"][0].split("=", 1)[1] if found["user"] else ""
+        self.admins = [Login(server_user or "postgres"), *(login for login in admins if login)]
+        self._database = "postgres"
 
-    def ask(self, select: str) -> Any:
-        """Return the one JSON value that a query gives."""
-        return json.loads(self.admin(select).strip() or "null")
+    # -- scripts
 
-    def attempts(self, logins: Sequence[tuple[Login, str]], ssl: bool) -> list[Attempt]:
-        """Try each login with its database over the network, exactly once each."""
-        if not logins:
-            return []
-        script = ["\\set ON_ERROR_STOP off"]
-        for number, (login, database) in enumerate(logins):
-            target = conninfo(
-                host=self.host,
-                port=self.port,
-                dbname=database,
-                user=login.user,
-                password=login.password,
-                application_name=APPLICATION,
-                connect_timeout=10,
-                # One attempt is one login at the server: no second try without (or with) TLS.
-                sslmode="require" if ssl else "disable",
-            )
-            script += [
-                f"\\echo {MARK} {number}",
-                f"\\warn {MARK} {number}",
-                f"\\connect -reuse-previous=off {argument(target)}",
-                "SELECT json_build_array(current_user, session_user);",
-            ]
-        start = conninfo(dbname="postgres", user=self.bootstrap_user, application_name=APPLICATION)
-        done = self._psql(start, "\n".join(script) + "\n")
-        answers, errors = _sections(done.stdout), _sections(done.stderr)
-        if len(answers) < len(logins):
-            raise SecretsError(f"{self.host}: logins could not be tried: {self._reason(done.stderr)}")
-        return [_attempt(answers[number], errors.get(number, "")) for number in range(len(logins))]
+    def admin_script(self, script: str, timeout: float = SCRIPT_TIMEOUT) -> list[dict[str, Any]]:
+        """Run SQL as the administrator and return its rows, one JSON object each; raises where it fails."""
+        done = self.run_as_admin(script, timeout)
+        if done.returncode:
+            raise SecretsError(f"{self.container}: PostgreSQL refused: {self.reason(done.stderr)}")
+        return rows_of(done)
 
-    def _psql(self, target: str, script: str) -> Any:
-        return self.docker.run(
-            "exec", "--interactive", self.container, "psql", "-XqAt", "--no-password", target, stdin=script, check=False
+    def run_as_admin(self, script: str, timeout: float = SCRIPT_TIMEOUT) -> Completed:
+        """Run SQL as the administrator, on the server's own socket."""
+        refusals = []
+        for login in list(self.admins):
+            done = self._run(self._local(login), login.password, PRELUDE + script, timeout)
+            if done.returncode == 2 and 'database "postgres" does not exist' in done.stderr:
+                self._database = "template1"
+                done = self._run(self._local(login), login.password, PRELUDE + script, timeout)
+            reason = self.reason(done.stderr)
+            # Only what fails at the very start is about the administrator.
+            failed = done.returncode == 2 or (done.returncode == 3 and NO_SUPERUSER in reason)
+            if not failed or "@@" in done.stderr:
+                self.admins = [login]
+                return done
+            if not NO_ENTRY.search(reason):
+                raise SecretsError(f"{self.container}: PostgreSQL does not answer on its socket: {reason}")
+            refusals.append(reason)
+        raise SecretsError(
+            f"{self.container}: no administrator gets in on the server's socket ({'; '.join(refusals)}); "
+            "give admin, a superuser with its password"
         )
 
-    def _reason(self, errors: str) -> str:
-        rows = [row for row in errors.splitlines() if re.search(r"ERROR|FATAL|error|failed", row)]
-        return self.docker.masker.mask(re.sub(r"^.*?(ERROR|FATAL|error):\s*", "", rows[0]) if rows else "no reason given")
+    def _local(self, login: Login) -> str:
+        return conninfo(user=login.user, dbname=self._database, application_name=APPLICATION, connect_timeout=CONNECT_TIMEOUT)
+
+    def network(self, login: Login, database: str) -> str:
+        """Return the connection string for a login as consumers do it."""
+        return conninfo(
+            host=self.host,
+            port=self.port,
+            user=login.user,
+            dbname=database,
+            application_name=APPLICATION,
+            connect_timeout=CONNECT_TIMEOUT,
+        )
+
+    def connect(self, login: Login, database: str | None = None) -> str:
+        """Return the two lines that change a script's session to a login over the network."""
+        return f"{connect_command(self.network(login, database or self._database))}\n{login.password}\n"
+
+    def log_in(self, login: Login, databases: Collection[str]) -> Attempt:
+        """Log in over the network, in one database after the other; a refused login is tried once."""
+        query = (
+            "SELECT json_build_object('database', current_database(), 'current_user', current_user, "
+            "'session_user', session_user, 'address', host(inet_client_addr()));\n"
+        )
+        first, *others = databases
+        script = query + "".join(self.connect(login, database) + query for database in others)
+        done = self._run(self.network(login, first), login.password, script, SCRIPT_TIMEOUT)
+        rows = rows_of(done)
+        if done.returncode == 0:
+            return Attempt("accepted", "", rows)
+        reason = self.reason(done.stderr)
+        if rows:
+            reason = f"in database {list(databases)[len(rows)]}: {reason}"
+        return Attempt("rejected" if REJECTED.search(done.stderr) else "unknown", reason, rows)
+
+    def _run(self, connection: str, password: str, script: str, timeout: float) -> Completed:
+        command = ["exec", "-i", "-e", "LC_ALL=C", "-e", "PGCLIENTENCODING=UTF8", self.container]
+        command += ["psql", "-X", "-q", "-A", "-t", "-W", "-v", "ON_ERROR_STOP=1", "-d", connection]
+        done = self.docker.run(*command, stdin=f"{password}\n{script}", timeout=timeout, check=False)
+        if done.returncode in (126, 127) or "Error response from daemon" in done.stderr:
+            said = self.docker.last_line(done.stderr or done.stdout)
+            raise SecretsError(f"{self.container}: psql cannot be run there: {said}")
+        return done
+
+    def reason(self, stderr: str) -> str:
+        """Return what the server or ``psql`` said, in one masked line."""
+        text = stderr.replace("Password: ", "")
+        said = re.search(r"(?:FATAL|ERROR|PANIC):  .*", text)
+        lines = [line for line in text.splitlines() if line.strip() and not line.startswith(("@@", "WARNING"))]
+        line = said.group() if said else re.sub(r"^psql:(?:<stdin>:\d+:)? *(?:error: )?(?:\\connect: )?", "", (lines or ["no reason given"])[0])
+        return self.docker.masker.mask(line.strip())[:300]
+
+    # -- looking
+
+    def look(
+        self,
+        names: Iterable[str],
+        owner: str,
+        user: str = "",
+        *,
+        verifiers: bool = False,
+        idle_user: str | None = None,
+        idle_for: float = 0,
+        timeout: float = 0,
+    ) -> Snapshot:
+        """Return what the server holds, once ``idle_user`` has had no client session for ``idle_for`` seconds."""
+        script = ""
+        if idle_user:
+            script = WAIT.format(user=literal(idle_user), clients=self.clients(), idle_for=idle_for, timeout=timeout)
+        script += SNAPSHOT.format(
+            names=array(names),
+            owner=literal(owner),
+            user=literal(user),
+            clients=self.clients(),
+            verifier="rolpassword" if verifiers else "NULL::text",
+        )
+        return Snapshot(self.admin_script(script, SCRIPT_TIMEOUT + timeout)[0], self.own_addresses)
+
+    def clients(self) -> str:
+        """Return the condition under which a session is a client's."""
+        return CLIENTS.format(
+            application=literal(APPLICATION),
+            own_addresses=array(self.own_addresses),
+            without_password=array(WITHOUT_PASSWORD),
+        )
+
+    def refused_logins(self, snapshot: Snapshot, owner: str, since: float, own_refusals: int) -> tuple[int, int] | None:
+        """Return the refused logins of the owner's users since then and our own among them; ``None`` where no log tells."""
+        settings = snapshot.seen["settings"]
+        readable = settings["logging_collector"] == "off" and "stderr" in settings["log_destination"]
+        if not readable or not speaks_english(snapshot):
+            return None
+        done = self.docker.run("logs", "--since", str(since), self.container, timeout=SCRIPT_TIMEOUT, check=False)
+        if done.returncode:
+            return None
+        return count_refused(
+            done.stderr + done.stdout,
+            settings["log_line_prefix"],
+            snapshot.principals(owner),
+            self.own_addresses,
+            own_refusals,
+        )
 
 
-def _sections(text: str) -> dict[int, str]:
-    parts = re.split(rf"^{MARK} (\d+)$", text, flags=re.MULTILINE)
-    return {int(number): body.strip() for number, body in zip(parts[1::2], parts[2::2])}
+def rows_of(done: Completed) -> list[dict[str, Any]]:
+    """Return a script's rows."""
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def _attempt(answer: str, errors: str) -> Attempt:
-    rows = [row for row in answer.splitlines() if row.startswith("[")]
-    if rows:
-        current, session = json.loads(rows[-1])
-        return Attempt("accepted", "", current, session)
-    fatal = [row for row in errors.splitlines() if "FATAL" in row or "failed" in row or "could not" in row]
-    reason = re.sub(r"^.*?(FATAL|error):\s*", "", fatal[0]) if fatal else "no answer"
-    reason = re.sub(r"^.*FATAL:\s*", "", reason)
-    return Attempt("rejected" if REJECTED.search(reason) else "unknown", reason)
+def speaks_english(snapshot: Snapshot) -> bool:
+    """Tell whether the server's messages are those that we know."""
+    return re.match(r"C\b|POSIX|en|$", snapshot.seen["settings"]["lc_messages"]) is not None
 
 
-# -- what the server knows
+# -- the credential
 
 
-def facts_query(names: Iterable[str]) -> str:
-    """Return the query for everything that is needed to decide about some roles."""
-    listed = ", ".join(literal(name) for name in names)
-    return f"""
-SELECT json_build_object(
-  'version', current_setting('server_version_num')::int,
-  'server_version', current_setting('server_version'),
-  'ssl', current_setting('ssl') = 'on',
-  'collector', current_setting('logging_collector') = 'on',
-  'roles', (SELECT coalesce(json_object_agg(rolname, json_build_object(
-      'oid', oid::int, 'superuser', rolsuper, 'login', rolcanlogin, 'limit', rolconnlimit,
-      'until', nullif(rolvaliduntil::text, 'infinity'), 'verifier', rolpassword,
-      'comment', shobj_description(oid, 'pg_authid'))), '{{}}') FROM pg_authid WHERE rolname IN ({listed})),
-  'settings', (SELECT coalesce(json_agg(json_build_array(r.rolname, d.datname, s.setting)), '[]')
-      FROM pg_db_role_setting x JOIN pg_roles r ON r.oid = x.setrole LEFT JOIN pg_database d ON d.oid = x.setdatabase,
-      unnest(x.setconfig) s(setting) WHERE r.rolname IN ({listed})),
-  'memberships', (SELECT coalesce(json_agg(json_build_array(m.rolname, g.rolname, to_json(a) ->> 'set_option',
-      to_json(a) ->> 'inherit_option')), '[]')
-      FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member JOIN pg_roles g ON g.oid = a.roleid
-      WHERE m.rolname IN ({listed})),
-  'databases', (SELECT json_agg(json_build_array(datname, rolname)) FROM pg_database, pg_roles
-      WHERE datallowconn AND rolname IN ({listed}) AND has_database_privilege(rolname, datname, 'CONNECT')),
-  'hba', (SELECT coalesce(json_agg(json_build_array(line_number, to_json(user_name))), '[]') FROM pg_hba_file_rules
-      WHERE type <> 'local' AND user_name && ARRAY[{listed}]::text[]),
-  'sessions', {SESSIONS}
-);
-"""
+@dataclass
+class Changes:
+    """What a role lacks: safe words for people, statements for the server."""
+
+    actions: list[str] = field(default_factory=list)
+    statements: list[str] = field(default_factory=list)
+
+    def add(self, action: str, *statements: str) -> None:
+        self.actions.append(action)
+        self.statements.extend(statements)
 
 
-SESSIONS = f"""(SELECT coalesce(json_agg(json_build_object('user', usename, 'address', address, 'application', application_name,
-      'state', state, 'count', number)), '[]') FROM (
-        SELECT usename, coalesce(host(client_addr), '') AS address, application_name, state, count(*) AS number
-        FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
-        AND application_name <> {literal(APPLICATION)} GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4) sessions)"""
+class Credential:
+    """One login as the caller wants it. ``current`` is the login that is in use and must stay."""
 
+    def __init__(
+        self,
+        server: Server,
+        owner: str,
+        credential: Login,
+        current: Login | None,
+        admin_login: Login | None,
+        databases: list[str] | None = None,
+        iterations: int = 4096,
+        check_mode: bool = False,
+    ) -> None:
+        self.server = server
+        self.owner = owner
+        self.credential = credential
+        self.current = current
+        self.admin_login = admin_login
+        self.wanted = databases
+        self.iterations = iterations
+        self.check_mode = check_mode
+        if admin_login and admin_login.user in {owner, credential.user, current.user if current else owner}:
+            raise SecretsError(f"admin_login: {admin_login.user} is a login of the application; give another name")
 
-def settings_of(facts: Mapping[str, Any], role: str) -> dict[tuple[str, str], str]:
-    """Return a role's own settings, by database ("" for all of them) and name."""
-    found = {}
-    for name, database, setting in facts["settings"]:
-        if name == role:
-            key, _equals, value = setting.partition("=")
-            found[(database or "", key)] = value
-    return found
+    # -- present
 
-
-def comment_for(owner: str) -> str:
-    """Return the comment by which a login of ours is known."""
-    return f"{APPLICATION}: a login of {owner}"
-
-
-# -- present
-
-
-class Credentials:
-    """The logins of one owner on one server."""
-
-    def __init__(self, server: Server, owner: str) -> None:
-        self.server, self.owner = server, owner
-
-    def facts(self, *users: str) -> dict[str, Any]:
-        """Return what the server knows; raises where the owner does not exist."""
-        facts = self.server.ask(facts_query({self.owner, *users}))
-        if self.owner not in facts["roles"]:
-            raise SecretsError(f"{self.server.host}: no role {self.owner}; name the owner of the objects as role")
-        return facts
-
-    def make_pair(
-        self, login: Login, current: str, admin: Login | None, iterations: int, check_mode: bool
-    ) -> dict[str, Any]:
-        """Make ``login`` valid beside ``current``; both work as the owner."""
-        if login.user in (current, self.owner):
-            raise SecretsError(f"{login.user} is in use; the other login of the pair is the one to set")
-        names = [login.user, *([admin.user] if admin else [])]
-        facts = self.facts(*names)
-        self._check_idle(facts, login, current)
-        statements = self._login_statements(facts, login, iterations)
-        needs_admin = admin if admin and facts["roles"][self.owner]["oid"] == BOOTSTRAP else None
-        if needs_admin:
-            statements += self._admin_statements(facts, needs_admin, iterations)
-        missing = self._connect_query(login.user) if statements else ""
-        if statements and not check_mode:
-            self.server.admin("BEGIN;\n" + "\n".join(statements) + "\n" + missing + "COMMIT;\n")
-        if needs_admin and not check_mode:
-            self._verify_admin(needs_admin, facts["ssl"])
-        return {"changed": bool(statements), "user": login.user}
-
-    def set_password(self, login: Login, iterations: int, check_mode: bool) -> dict[str, Any]:
-        """Change the password of the only user, in place: from now on the old one is refused."""
-        facts = self.facts(login.user)
-        role = facts["roles"].get(login.user)
-        if role is None:
-            raise SecretsError(f"{self.server.host}: no role {login.user}")
-        changed = not scram_matches(role["verifier"], login.password)
-        if changed and not check_mode:
-            verifier = literal(scram_sha_256(login.password, iterations=iterations))
-            self.server.admin(f"ALTER ROLE {identifier(login.user)} LOGIN PASSWORD {verifier};\n")
-        return {"changed": changed, "user": login.user}
-
-    def _check_idle(self, facts: Mapping[str, Any], login: Login, current: str) -> None:
-        user, role = login.user, facts["roles"].get(login.user)
-        if role and role["comment"] != comment_for(self.owner):
-            raise SecretsError(
-                f"{self.server.host}: role {user} exists and is not a login made by {APPLICATION}; rename it, or name another role"
+    def present_pair(self) -> dict[str, Any]:
+        """Make the login accepted beside the current one, working as the owner."""
+        user, owner = self.credential.user, self.owner
+        if self.current is None or user in (self.current.user, owner):
+            raise SecretsError(f"credential: {user} is in use; alternating logins never touch the current one nor the owner")
+        snapshot = self._look()
+        databases = snapshot.databases(self.wanted)
+        self._check_owner(snapshot)
+        self._check_idle_role(snapshot)
+        self._check_rules(snapshot, databases)
+        changes = Changes()
+        self._want_role(snapshot, changes)
+        if not snapshot.may_become(user, owner):
+            options = " WITH INHERIT TRUE, SET TRUE" if snapshot.version >= 160000 else ""
+            changes.add(f"membership in {owner}", f"GRANT {identifier(owner)} TO {identifier(user)}{options};")
+        self._want_settings(snapshot, changes)
+        if snapshot.role(user) is None or snapshot.not_granted(databases):
+            # The owner may connect as a superuser, which its members are not.
+            changes.statements.append(
+                f"SELECT format('GRANT CONNECT ON DATABASE %I TO %I', datname, {literal(user)}) FROM pg_database "
+                f"WHERE datname = ANY ({array(databases)}) "
+                f"AND NOT has_database_privilege({literal(user)}, oid, 'CONNECT') \\gexec"
             )
-        in_use = sorted({s["address"] or "the local socket" for s in facts["sessions"] if s["user"] == user})
-        # Sessions of the very password that is being set are this rotation's own, from before it was interrupted.
-        if in_use and not (role and scram_matches(role["verifier"], login.password)):
-            raise SecretsError(f"{self.server.host}: {user} should be idle but has sessions from {', '.join(in_use)}")
-        for line, names in facts["hba"]:
-            if user not in names and (self.owner in names or current in names):
+            if snapshot.not_granted(databases):
+                changes.actions.append("right to connect")
+        return self._apply(snapshot, changes, databases)
+
+    def present_single_user(self) -> dict[str, Any]:
+        """Change the password of the one user in place."""
+        user = self.credential.user
+        if self.current and self.current.user != user:
+            raise SecretsError(f"credential: {user} is not the current user {self.current.user}; single_user keeps the user")
+        snapshot = self._look()
+        role = snapshot.role(user)
+        if role is None:
+            raise SecretsError(f"credential: role {user} does not exist in {self.server.container}")
+        changes = Changes()
+        if not role["login"]:
+            changes.add("login", f"ALTER ROLE {identifier(user)} LOGIN;")
+        if not scram_matches(role["verifier"], self.credential.password):
+            changes.add("password", f"ALTER ROLE {identifier(user)} PASSWORD {literal(self._verifier(self.credential))};")
+        return self._apply(snapshot, changes, snapshot.databases(self.wanted))
+
+    def _look(self) -> Snapshot:
+        logins = (self.credential, self.current, self.admin_login)
+        names = {self.owner, *(login.user for login in logins if login)}
+        return self.server.look(sorted(names), self.owner, self.credential.user, verifiers=True)
+
+    def _verifier(self, login: Login) -> str:
+        verifier = scram_sha_256(login.password, iterations=self.iterations)
+        self.server.docker.masker.add(verifier)
+        return verifier
+
+    def _check_owner(self, snapshot: Snapshot) -> None:
+        owner, current, where = self.owner, self.current.user, self.server.container
+        role = snapshot.role(owner)
+        if role is None:
+            raise SecretsError(f"owner: role {owner} does not exist in {where}")
+        for (database, name), value in snapshot.settings(owner).items():
+            if name == "role" and value not in (owner, "none"):
                 raise SecretsError(
-                    f"{self.server.host}: pg_hba.conf line {line} is for {', '.join(names)} alone; add {user} (and its twin) there"
+                    f"owner: {owner} itself works as {value}{f' in {database}' if database else ''}; give owner: {value}"
+                )
+        if snapshot.role(current) is None:
+            raise SecretsError(f"current: role {current} does not exist in {where}")
+        if current != owner and not snapshot.works_as(current, owner):
+            raise SecretsError(f"owner: {current} does not work as {owner}; give the role whose objects it uses")
+        if role["expired"]:
+            raise SecretsError(
+                f"owner: VALID UNTIL of {owner} is over ({role['until']}), and its logins take it over; "
+                "set a later one on the role, or infinity"
+            )
+
+    def _check_idle_role(self, snapshot: Snapshot) -> None:
+        user, role = self.credential.user, snapshot.role(self.credential.user)
+        if role is None:
+            return
+        if not snapshot.works_as(user, self.owner):
+            owns = f"owns {role['owns']} objects" if role["owns"] else f"is no alternating login of {self.owner}"
+            raise SecretsError(
+                f"credential: role {user} exists in {self.server.container} and {owns}; "
+                "it is not taken over: rename it, or choose another name"
+            )
+        sessions = snapshot.sessions_of(user)
+        if sessions and not password_matches(user, role["verifier"], self.credential.password):
+            clients = sorted({s["address"] or "the server's own socket" for s in snapshot.sessions if s["user"] == user})
+            raise SecretsError(
+                f"credential: {user} should be idle, but {sessions} sessions use it (from {', '.join(clients)}); "
+                "its password is not changed under them: end them first"
+            )
+
+    def _check_rules(self, snapshot: Snapshot, databases: list[str]) -> None:
+        user, current = self.credential.user, self.current.user
+        for database in databases:
+            new = Who(user, snapshot.roles_of(self.owner) | snapshot.roles_of(user), database)
+            old = Who(current, snapshot.roles_of(current), database)
+            rule = first_difference(snapshot.rules, old, new)
+            if rule:
+                named, other = (current, user) if rule.is_for(old) else (user, current)
+                raise SecretsError(
+                    f"pg_hba.conf line {rule.line} is for {named} and not for {other} (database {database}), so they would not "
+                    f"log in alike; name +{self.owner} there, then reload"
                 )
 
-    def _login_statements(self, facts: Mapping[str, Any], login: Login, iterations: int) -> list[str]:
-        role, owner = facts["roles"].get(login.user), facts["roles"][self.owner]
-        name, owner_name = identifier(login.user), identifier(self.owner)
-        statements = []
+    def _want_role(self, snapshot: Snapshot, changes: Changes) -> None:
+        user, role, owner = self.credential.user, snapshot.role(self.credential.user), snapshot.role(self.owner)
+        wanted = {
+            "login": True,
+            "inherit": True,
+            "superuser": False,
+            "createdb": False,
+            "createrole": False,
+            "bypassrls": False,
+            # The only attribute that is asked of the login itself, not of the role that it works as.
+            "replication": owner["replication"] or owner["superuser"],
+            # No limit binds a superuser.
+            "limit": -1 if owner["superuser"] else owner["limit"],
+            "until": owner["until"],
+        }
+        password_fits = role is not None and scram_matches(role["verifier"], self.credential.password)
+        differing = [name for name, value in wanted.items() if role is None or role[name] != value]
+        if not differing and password_fits:
+            return
+        words = [
+            f"{'' if wanted[name] else 'NO'}{name.upper()}"
+            for name in ("login", "inherit", "superuser", "createdb", "createrole", "bypassrls", "replication")
+        ]
+        words += [f"CONNECTION LIMIT {wanted['limit']}", f"VALID UNTIL {literal(wanted['until'])}"]
+        if not password_fits:
+            words.append(f"PASSWORD {literal(self._verifier(self.credential))}")
+        attributes = f"{identifier(user)} WITH {' '.join(words)};"
         if role is None:
-            statements.append(f"CREATE ROLE {name};")
-            statements.append(f"COMMENT ON ROLE {name} IS {literal(comment_for(self.owner))};")
-        wanted = (True, owner["limit"], owner["until"])
-        if role is None or (role["login"], role["limit"], role["until"]) != wanted:
-            until = literal(owner["until"] or "infinity")
-            statements.append(f"ALTER ROLE {name} LOGIN CONNECTION LIMIT {owner['limit']} VALID UNTIL {until};")
-        if role is None or not scram_matches(role["verifier"], login.password):
-            verifier = literal(scram_sha_256(login.password, iterations=iterations))
-            statements.append(f"ALTER ROLE {name} PASSWORD {verifier};")
-        # PostgreSQL 16 tells SET from INHERIT; before, a membership always allows both.
-        options = " WITH INHERIT TRUE, SET TRUE" if facts["version"] >= 160000 else ""
-        held = [membership[2:] for membership in facts["memberships"] if membership[:2] == [login.user, self.owner]]
-        if not any(option in (["true", "true"], [None, None]) for option in held):
-            statements.append(f"GRANT {owner_name} TO {name}{options};")
-        return statements + self._setting_statements(facts, login.user)
+            comment = f"COMMENT ON ROLE {identifier(user)} IS {literal(f'alternating login of {self.owner}, {MARK}')};"
+            changes.add("role", f"CREATE ROLE {attributes}", comment)
+            return
+        changes.statements.append(f"ALTER ROLE {attributes}")
+        changes.actions += differing + ([] if password_fits else ["password"])
 
-    def _setting_statements(self, facts: Mapping[str, Any], user: str) -> list[str]:
-        """Copy what is set for the owner: it does not follow ``SET role``."""
-        wanted = {**settings_of(facts, self.owner), ("", "role"): self.owner}
-        present = settings_of(facts, user)
-        statements = []
-        for (database, key), _value in sorted(present.items()):
-            if (database, key) not in wanted:
-                statements.append(f"{_alter(user, database)} RESET {identifier(key)};")
-        for (database, key), value in sorted(wanted.items()):
-            if present.get((database, key)) != value:
-                shown = (value or "''") if key in LIST_SETTINGS else literal(value)
-                parts = ".".join(identifier(part) for part in key.split("."))
-                statements.append(f"{_alter(user, database)} SET {parts} = {shown};")
-        return statements
+    def _want_settings(self, snapshot: Snapshot, changes: Changes) -> None:
+        """Copy the owner's settings: they belong to the login, and do not follow ``SET ROLE``."""
+        user = self.credential.user
+        wanted = {key: value for key, value in snapshot.settings(self.owner).items() if key[1] != "role"}
+        wanted[None, "role"] = self.owner
+        actual = snapshot.settings(user)
+        for key in sorted({*wanted, *actual}, key=str):
+            if wanted.get(key) == actual.get(key):
+                continue
+            database, name = key
+            place = f" IN DATABASE {identifier(database)}" if database else ""
+            change = f"RESET {setting_name(name)}"
+            if key in wanted:
+                change = f"SET {setting_name(name)} = {setting_value(name, wanted[key])}"
+            where = f" in {database}" if database else ""
+            changes.add(f"setting {name}{where}", f"ALTER ROLE {identifier(user)}{place} {change};")
 
-    def _connect_query(self, user: str) -> str:
-        return (
-            f"SELECT format('GRANT CONNECT ON DATABASE %I TO %I', datname, {literal(user)}) FROM pg_database WHERE datallowconn "
-            f"AND has_database_privilege({literal(self.owner)}, datname, 'CONNECT') "
-            f"AND NOT has_database_privilege({literal(user)}, datname, 'CONNECT') \\gexec\n"
+    def _want_admin(self, snapshot: Snapshot, changes: Changes) -> None:
+        login = self.admin_login
+        role = snapshot.role(login.user)
+        if role is None:
+            attributes = f"{identifier(login.user)} WITH LOGIN SUPERUSER PASSWORD {literal(self._verifier(login))};"
+            comment = f"COMMENT ON ROLE {identifier(login.user)} IS {literal(f'administrator, {MARK}')};"
+            changes.add(f"administrator {login.user}", f"CREATE ROLE {attributes}", comment)
+        elif not self._admin_works(snapshot):
+            if MARK not in (role["mark"] or ""):
+                raise SecretsError(
+                    f"admin_login: role {login.user} exists in {self.server.container} and is not ours; choose another name"
+                )
+            words = f"LOGIN SUPERUSER VALID UNTIL 'infinity' PASSWORD {literal(self._verifier(login))}"
+            changes.add(f"administrator {login.user}", f"ALTER ROLE {identifier(login.user)} WITH {words};")
+
+    def _admin_works(self, snapshot: Snapshot) -> bool:
+        role = snapshot.role(self.admin_login.user)
+        return bool(
+            role
+            and role["superuser"]
+            and role["login"]
+            and not role["expired"]
+            and scram_matches(role["verifier"], self.admin_login.password)
         )
 
-    def _admin_statements(self, facts: Mapping[str, Any], admin: Login, iterations: int) -> list[str]:
-        role, name = facts["roles"].get(admin.user), identifier(admin.user)
-        if role and role["comment"] != comment_for(self.owner):
-            raise SecretsError(
-                f"{self.server.host}: role {admin.user} exists and was not made by {APPLICATION}; rename it first"
-            )
-        statements = []
-        if role is None:
-            statements.append(f"CREATE ROLE {name} LOGIN SUPERUSER;")
-            statements.append(f"COMMENT ON ROLE {name} IS {literal(comment_for(self.owner))};")
-        if role is None or not scram_matches(role["verifier"], admin.password):
-            statements.append(f"ALTER ROLE {name} PASSWORD {literal(scram_sha_256(admin.password, iterations=iterations))};")
-        return statements
+    def _apply(self, snapshot: Snapshot, changes: Changes, databases: list[str]) -> dict[str, Any]:
+        verify = ""
+        if self.admin_login:
+            before = len(changes.actions)
+            self._want_admin(snapshot, changes)
+            if len(changes.actions) > before:
+                verify = self._as_admin_login()
+        if changes.statements and changes.actions and not self.check_mode:
+            self.server.admin_script("BEGIN;\n" + "\n".join(changes.statements) + "\nCOMMIT;\n" + verify)
+        owner = snapshot.role(self.owner)
+        return {
+            "changed": bool(changes.actions),
+            "actions": changes.actions,
+            "user": self.credential.user,
+            "databases": databases,
+            "owner_superuser": bool(owner and owner["superuser"]),
+        }
 
-    def _verify_admin(self, admin: Login, ssl: bool) -> None:
-        attempt = self.server.attempts([(admin, "postgres")], ssl)[0]
-        if attempt.status != "accepted":
-            raise SecretsError(f"{self.server.host}: the admin login {admin.user} does not work: {attempt.reason}")
+    def _as_admin_login(self) -> str:
+        """Return the lines after which a script goes on as the administrator, over the network; it ends there otherwise."""
+        return "\\warn @@admin\n" + self.server.connect(self.admin_login) + PRELUDE
 
     # -- absent
 
-    def revoke(self, login: Login, current: str, admin: Login | None, check_mode: bool) -> dict[str, Any]:
-        """End a login and its sessions, and see it refused for the right reason."""
-        if login.user == current:
-            raise SecretsError(f"{login.user} is the current login; it cannot be revoked")
-        facts = self.facts(login.user)
-        role = facts["roles"].get(login.user)
-        bootstrap = bool(role) and role["oid"] == BOOTSTRAP
-        sessions = [s for s in facts["sessions"] if s["user"] == login.user and (s["address"] or not bootstrap)]
-        alive = bool(role) and (role["verifier"] is not None or (role["login"] and not bootstrap))
-        if check_mode:
-            return {"changed": alive or bool(sessions), "refused": False}
-        if bootstrap and role["verifier"] is not None:
-            if admin is None:
-                raise SecretsError(f"{self.server.host}: {login.user} is the first superuser; an admin_login is needed before it ends")
-            self._verify_admin(admin, facts["ssl"])
-        if alive or sessions:
-            self._end(login.user, bootstrap)
-        # The password is checked before NOLOGIN is: this refusal proves that the password is dead.
-        attempt = self.server.attempts([(login, "postgres")], facts["ssl"])[0]
-        if attempt.status != "rejected":
+    def absent(self) -> dict[str, Any]:
+        """Take the password away, end the login's sessions, and see it refused."""
+        user, server = self.credential.user, self.server
+        if self.current is None or user == self.current.user:
+            raise SecretsError(f"credential: {user} is the current login; revoking it would lock its consumers out")
+        snapshot = self._look()
+        if not speaks_english(snapshot):
             raise SecretsError(
-                f"{self.server.host}: the old password of {login.user} should be refused, but is {attempt.status}: "
-                f"{attempt.reason or 'it logs in'}"
+                f"{server.container}: its messages are in {snapshot.seen['settings']['lc_messages']}, so a refusal could not be "
+                "told from other errors; set lc_messages = 'C'"
             )
-        if role and role["login"] and not bootstrap:
-            self.server.admin(f"ALTER ROLE {identifier(login.user)} NOLOGIN;\n")
-        return {"changed": alive or bool(sessions), "refused": True}
-
-    def _end(self, user: str, bootstrap: bool) -> None:
-        # The bootstrap user's own sessions on the trusted socket (a backup, this one) stay.
-        where = f"usename = {literal(user)} AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
-        if bootstrap:
-            where += " AND client_addr IS NOT NULL"
-        self.server.admin(
-            f"ALTER ROLE {identifier(user)} PASSWORD NULL;\n"
-            f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {where};\n"
-            + _wait_sql(where, idle_for=0, timeout=10)
+        self._check_current(snapshot)
+        role = snapshot.role(user)
+        ours = bool(role) and (
+            user == self.owner
+            or snapshot.works_as(user, self.owner)
+            or password_matches(user, role["verifier"], self.credential.password)
         )
-        left = self.server.admin(f"SELECT count(*) FROM pg_stat_activity WHERE {where};\n").strip()
-        if left != "0":
-            raise SecretsError(f"{self.server.host}: {left} sessions of {user} did not end")
+        database = (snapshot.databases(self.wanted) or ["postgres"])[0]
+        changes, ended = Changes(), 0
+        if not ours:
+            # Somebody else's role, or none at all: nothing of it is ours to take.
+            reason = "" if self.check_mode else self._see_refused(server.log_in(self.credential, [database]))
+            return self._revoked(changes, ended, reason)
 
-    # -- info
+        bootstrap = role["oid"] == 10
+        if role["verifier"]:
+            changes.add("password", f"ALTER ROLE {identifier(user)} PASSWORD NULL;")
+        if snapshot.sessions_of(user):
+            changes.add("sessions")
+        if role["login"] and not bootstrap:
+            changes.actions.append("login")
+        if bootstrap and role["verifier"]:
+            self._check_admin(snapshot)
+        if self.check_mode:
+            return self._revoked(changes, snapshot.sessions_of(user), "")
+        if not changes.actions:
+            return self._revoked(changes, ended, self._see_refused(server.log_in(self.credential, [database])))
 
-    def log_in(self, logins: Mapping[str, Login], facts: Mapping[str, Any], databases: Sequence[str]) -> dict[str, Any]:
-        """Try each login in every database, once each."""
-        wanted = list(databases) or sorted(name for name, role in facts["databases"] or [] if role == self.owner)
-        tried = [(label, login, database) for label, login in logins.items() for database in wanted]
-        attempts = self.server.attempts([(login, database) for _label, login, database in tried], facts["ssl"])
-        found: dict[str, Any] = {}
-        for (label, _login, database), attempt in zip(tried, attempts):
-            entry = found.setdefault(label, {"status": "accepted", "reason": "", "databases": {}})
-            if attempt.status == "accepted":
-                entry["databases"][database] = {"current_user": attempt.current_user, "session_user": attempt.session_user}
-            elif entry["status"] == "accepted":
-                entry["status"], entry["reason"] = attempt.status, f"{database}: {attempt.reason}"
-        return found
+        terminate = TERMINATE.format(user=literal(user), clients=server.clients(), timeout=TERMINATION_TIMEOUT)
+        script = self._as_admin_login() if bootstrap and role["verifier"] else ""
+        script += "\n".join(changes.statements) + terminate + "\\warn @@probe\n" + server.connect(self.credential, database)
+        done = server.run_as_admin(script)
+        before, reached, after = done.stderr.partition("@@probe")
+        if not reached:
+            what = f"the administrator {self.admin_login.user} does not get in: " if "@@admin" in before else ""
+            raise SecretsError(f"{server.container}: {user} is not revoked: {what}{server.reason(before.split('@@admin')[-1])}")
+        # A login that was under way when the password went may have become a session since.
+        final = "" if bootstrap else f"ALTER ROLE {identifier(user)} NOLOGIN;\n"
+        ended = sum(row["ended"] for row in rows_of(done) + server.admin_script(final + terminate))
+        status = "accepted" if done.returncode == 0 else "rejected" if REJECTED.search(after) else "unknown"
+        return self._revoked(changes, ended, self._see_refused(Attempt(status, server.reason(after), [])))
 
-    def wait_idle(self, user: str, idle_for: float, timeout: float) -> None:
-        """Wait until the user has had no session for ``idle_for`` seconds, ``timeout`` seconds at most."""
-        where = f"usename = {literal(user)} AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
-        where += f" AND application_name <> {literal(APPLICATION)}"
-        if user == self.server.bootstrap_user:
-            where += " AND client_addr IS NOT NULL"
-        self.server.docker.run(
-            "exec",
-            "--interactive",
-            self.server.container,
-            "psql",
-            "-XqAt",
-            "--no-password",
-            conninfo(dbname="postgres", user=self.server.bootstrap_user, application_name=APPLICATION),
-            stdin=QUIET + _wait_sql(where, idle_for, timeout),
-            timeout=timeout + 60,
-        )
+    def _check_current(self, snapshot: Snapshot) -> None:
+        current = self.current
+        role = snapshot.role(current.user)
+        if role is None or not role["login"] or role["expired"]:
+            raise SecretsError(f"current: {current.user} cannot log in, so {self.credential.user} is not revoked")
+        if current.password and not password_matches(current.user, role["verifier"], current.password):
+            raise SecretsError(
+                f"current: the server holds another password for {current.user}, so {self.credential.user} is not revoked"
+            )
 
-    def refused_logins(self, since: int, probes: int) -> int | None:
-        """Count the logins that the server's log says were refused since a time (seconds of the epoch), but for our probes.
+    def _check_admin(self, snapshot: Snapshot) -> None:
+        user = self.credential.user
+        if not self.admin_login:
+            raise SecretsError(
+                f"credential: {user} is the server's first superuser; give admin_login, another superuser, before its password goes"
+            )
+        if not self._admin_works(snapshot):
+            raise SecretsError(
+                f"admin_login: {self.admin_login.user} is no superuser that logs in with this password, so the password of "
+                f"{user}, the server's first superuser, is kept"
+            )
 
-        ``None`` where the log does not go to the container's output.
-        """
-        if self.server.ask("SELECT to_json(current_setting('logging_collector'));") == "on":
-            return None
-        done = self.server.docker.run("logs", "--since", str(since), self.server.container, check=False)
-        if done.returncode:
-            return None
-        refused = len(re.findall(r"FATAL:\s+password authentication failed for user", done.stdout + done.stderr))
-        return max(0, refused - probes)
+    def _see_refused(self, attempt: Attempt) -> str:
+        user = self.credential.user
+        if attempt.status == "rejected":
+            return attempt.reason
+        if attempt.status == "accepted":
+            raise SecretsError(
+                f"{user} still logs in over the network with the revoked password; look for trust in pg_hba.conf"
+            )
+        raise SecretsError(f"{user} has no password any more, but its refusal could not be seen: {attempt.reason}")
 
-
-def _alter(user: str, database: str) -> str:
-    place = f" IN DATABASE {identifier(database)}" if database else ""
-    return f"ALTER ROLE {identifier(user)}{place}"
-
-
-def _wait_sql(where: str, idle_for: float, timeout: float) -> str:
-    return f"""
-DO $wait$
-DECLARE
-  deadline timestamptz := clock_timestamp() + interval '{timeout:g} seconds';
-  quiet timestamptz;
-BEGIN
-  LOOP
-    PERFORM pg_stat_clear_snapshot();
-    IF EXISTS (SELECT FROM pg_stat_activity WHERE {where}) THEN
-      quiet := NULL;
-    ELSE
-      quiet := coalesce(quiet, clock_timestamp());
-      EXIT WHEN clock_timestamp() - quiet >= interval '{idle_for:g} seconds';
-    END IF;
-    EXIT WHEN clock_timestamp() > deadline;
-    PERFORM pg_sleep(0.1);
-  END LOOP;
-END
-$wait$;
-"""
+    def _revoked(self, changes: Changes, ended: int, refused: str) -> dict[str, Any]:
+        return {
+            "changed": bool(changes.actions),
+            "actions": changes.actions,
+            "user": self.credential.user,
+            "ended_sessions": ended,
+            "refused": refused,
+        }
 
 
+# -- info
+
+
+def info(
+    server: Server,
+    owner: str,
+    credentials: dict[str, Login],
+    databases: list[str] | None = None,
+    idle_user: str | None = None,
+    idle_for: float = 0,
+    timeout: float = 0,
+    refused_since: float | None = None,
+    own_refusals: int = 0,
+) -> dict[str, Any]:
+    """Return who logs in, who is connected, and how many logins were refused."""
+    names = {owner, *(login.user for login in credentials.values())}
+    snapshot = server.look(sorted(names), owner, idle_user=idle_user, idle_for=idle_for, timeout=timeout)
+    role = snapshot.role(owner)
+    if role is None:
+        raise SecretsError(f"owner: role {owner} does not exist in {server.container}")
+    reachable = snapshot.databases(databases)
+    counted = None
+    if refused_since is not None:
+        counted = server.refused_logins(snapshot, owner, refused_since, own_refusals)
+    return {
+        "logins": {label: login_result(server, snapshot, login, reachable) for label, login in credentials.items()},
+        "sessions": snapshot.sessions,
+        "idle": snapshot.seen["idle"] == "true" if idle_user else None,
+        "own_addresses": server.own_addresses,
+        "databases": reachable,
+        "refused_logins": counted[0] if counted else None,
+        "own_refused_logins": counted[1] if counted else None,
+        "server_version": snapshot.seen["settings"]["server_version"],
+        "bootstrap_user": snapshot.seen["bootstrap"],
+        "owner_superuser": role["superuser"],
+    }
+
+
+def login_result(server: Server, snapshot: Snapshot, login: Login, databases: list[str]) -> dict[str, Any]:
+    """Log in once and judge the answer: only a refused password is a rejection, only an asked-for one an acceptance."""
+    if not databases:
+        return {"status": "unknown", "reason": "there is no database that the owner can connect to", "databases": {}}
+    attempt = server.log_in(login, databases)
+    status, reason = attempt.status, attempt.reason
+    if status == "unknown" and not speaks_english(snapshot):
+        reason += " (set lc_messages = 'C' on the server: only its English messages are understood)"
+    for row in attempt.rows if status == "accepted" else []:
+        who = Who(login.user, snapshot.roles_of(login.user), row["database"])
+        rule = first_rule(snapshot.rules, who, row["address"]) if row["address"] else None
+        if rule and rule.method == "trust":
+            status, reason = "unknown", f"pg_hba.conf line {rule.line} lets anybody in as {login.user} (trust)"
+    seen = {row["database"]: {key: row[key] for key in ("current_user", "session_user")} for row in attempt.rows}
+    return {"status": status, "reason": reason, "databases": seen if status == "accepted" else {}}
+
+
+# -- for the modules
+
+LOGIN = {"user": {"type": "str", "required": True}, "password": {"type": "str", "no_log": True}}
+REQUIRED_LOGIN = {**LOGIN, "password": {"type": "str", "no_log": True, "required": True}}
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "container": {"type": "str", "required": True},
+    "host": {"type": "str"},
+    "port": {"type": "int", "default": 5432},
+    "admin": {"type": "dict", "options": LOGIN},
+    "owner": {"type": "str", "required": True},
+    "databases": {"type": "list", "elements": "str", "default": []},
+}
+
+
+def connected(params: dict[str, Any], logins: Iterable[Login | None], admins: Iterable[Login | None] = ()) -> Server:
+    """Return the server that a module's options name; ``admins`` are tried after ``admin``."""
+    admin = Login.given("admin", params["admin"])
+    check_name("owner", params["owner"])
+    masker = Masker(login.password for login in [*logins, *admins, admin] if login)
+    return Server(DockerCli(masker), params["container"], params["host"], params["port"], [admin, *admins])
+
+
+def without_passwords(value: Any) -> Any:
+    """Return a module's options as its result may show them."""
+    if isinstance(value, list):
+        return [without_passwords(item) for item in value]
+    if isinstance(value, dict):
+        return {key: without_passwords(item) for key, item in value.items() if key != "password"}
+    return value
+
+
+def public_words(params: dict[str, Any]) -> str:
+    """Return every option that is no password: a word of these is no secret, even where a password is the same word."""
+    return json.dumps(without_passwords(params), ensure_ascii=False)

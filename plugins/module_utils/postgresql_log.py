@@ -21,52 +21,62 @@ REFUSED = re.compile(
 RECEIVED = re.compile(r"LOG:  connection received: host=(\S+)")
 LOOPBACK = ("[local]", "127.0.0.1", "::1", "localhost")
 
-# What stands for a log_line_prefix escape in a line; anything else is "some text".
-FIELDS = {"h": r"(?P<host>\S*?)", "r": r"(?P<host>\S*?)(?:\(\d+\))?", "p": r"(?P<process>\d+)"}
+# What stands for an escape of log_line_prefix in a line; any other one is "some text".
+FIELDS = {
+    "h": ("host", r"(?P<host>\S*?)"),
+    "r": ("host", r"(?P<host>\S*?)(?:\(\d+\))?"),
+    "p": ("process", r"(?P<process>\d+)"),
+}
 
 
 def prefix_pattern(prefix: str) -> re.Pattern[str]:
     """Return a pattern for lines that begin with this ``log_line_prefix``."""
-    parts, seen = [], set()
+    parts: list[str] = []
+    seen: set[str] = set()
     for literal, escape in re.findall(r"([^%]+)|%-?\d*(.)", prefix):
-        if literal:
-            parts.append(re.escape(literal))
-        elif escape == "%":
-            parts.append("%")
+        name, field = FIELDS.get(escape, ("", ".*?"))
+        if literal or escape == "%":
+            parts.append(re.escape(literal or "%"))
+        elif name in seen:
+            parts.append(".*?")
         elif escape != "q":
-            field = FIELDS.get(escape, ".*?")
-            name = "process" if escape == "p" else "host"
-            parts.append(field if field == ".*?" or name not in seen else ".*?")
-            seen.add(name if field != ".*?" else escape)
-    return re.compile("".join(parts))
+            parts.append(field)
+            seen.update({name} - {""})
+    return re.compile("".join(parts) + r"(?=[A-Z]+\d?:  )")
 
 
 def count_refused(
-    text: str, prefix: str, own_addresses: Collection[str], own_refusals: int, announced: bool
+    text: str, prefix: str, users: Collection[str], own_addresses: Collection[str], own_refusals: int
 ) -> tuple[int, int]:
     """Return the refused logins in ``text``, and how many were our own negative probes.
 
-    A probe is known by its address: from the prefix, or where connections are announced (``log_connections``) by its process.
-    Where the log has neither, ``own_refusals`` of the password refusals are taken for ours. Logins over the server's own
-    socket or loopback are no client's.
+    A refusal that names a user counts when it is one of ``users``. A probe is known by its address, which stands in the prefix
+    or, with ``log_connections``, in an earlier line of the same process. Where the log has neither, ``own_refusals`` of the
+    refused passwords are taken for ours. Logins over the server's own socket or loopback are no client's.
     """
     pattern = prefix_pattern(prefix)
+    named = [f'{word} "{user}"' for user in users for word in ("user", "role")]
     hosts: dict[str, str] = {}
-    refused, own, unknown = 0, 0, 0
+    refused, own, unidentified = 0, 0, 0
     for line in text.splitlines():
         start = pattern.match(line)
         fields = start.groupdict() if start else {}
-        process, host = fields.get("process") or "", fields.get("host") or ""
+        process = fields.get("process") or ""
         received = RECEIVED.search(line)
-        if received and process:
+        if received:
             hosts[process] = received[1]
-        if received or not REFUSED.search(line):
             continue
-        host = host or (hosts.get(process, "") if announced else "")
+        refusal = REFUSED.search(line)
+        if not refusal:
+            continue
+        message = line[refusal.start() :]
+        if re.search(r'(user|role) "', message) and not any(name in message for name in named):
+            continue
+        host = fields.get("host") or (hosts.get(process) if process else "")
         if host in own_addresses:
             own += 1
         elif host not in LOOPBACK:
             refused += 1
-            unknown += not host and "password authentication failed" in line
-    ours = min(own_refusals, unknown)
+            unidentified += not host and "password authentication failed" in message
+    ours = min(own_refusals, unidentified)
     return refused - ours, own + ours

@@ -4,8 +4,9 @@
 
 """Replace stale containers in waves, each new one verified before its old one goes.
 
-There is no memory of an earlier run: what is stale, fresh, half-made or left over is read from the containers, so that a rerun
-after a crash does what is left.
+What is stale, fresh, half-made or left over is read from the containers, so that a rerun after a crash does what is left. One
+thing cannot be read there: whether a service of which nothing runs was stopped by its owner, or by us on its way to the new
+container. The :class:`Journal` remembers it.
 """
 
 from __future__ import annotations
@@ -14,23 +15,29 @@ import contextlib
 import datetime
 import json
 import os
+import re
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Container, Project
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
-from ansible_collections.chat4all.secrets.plugins.module_utils.files import atomic_write
-from ansible_collections.chat4all.secrets.plugins.module_utils.logs import DEFAULT_FAILURES, LogWatch, masked_log, patterns
+from ansible_collections.chat4all.secrets.plugins.module_utils.files import atomic_write, read_plain_file
+from ansible_collections.chat4all.secrets.plugins.module_utils.logs import DEFAULT_FAILURES, LogWatch, masked_log, patterns, run_began
 from ansible_collections.chat4all.secrets.plugins.module_utils.masking import Masker
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import make_folder
 
+# Seconds between two looks; one look is one `docker inspect` for all containers of the wave.
 POLL = 0.25
-# Beyond the container's own stop_grace_period, which the engine enforces.
-STOP_TIMEOUT = 300
+# Containers that are started at the same time; the engine works in vain on more.
+STARTS = 4
+# Seconds that a command may take beyond what the containers themselves were given.
+MARGIN = 120
+# Compose's name for a container that is to take another one's place, until that one is gone.
+INTERIM_NAME = re.compile(r"[0-9a-f]{12}_(.+)")
 
 
 @dataclass
@@ -39,7 +46,7 @@ class Settings:
 
     services: Sequence[str]
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    parallel: int = 12
+    parallel: int = 16
     timeout: float = 120
     quiet: float = 1
     settle: float = 1
@@ -47,25 +54,62 @@ class Settings:
     accept_weak: bool = False
     log_dir: str | None = None
     progress: str | None = None
+    state_dir: str | None = None
 
     def of(self, service: str) -> Mapping[str, Any]:
         return self.options.get(service) or {}
 
+    def timeout_of(self, service: str) -> float:
+        return float(self.of(service).get("timeout") or self.timeout)
+
+
+class Journal:
+    """Which services must run in the end although nothing of them runs now, and how many containers of each."""
+
+    def __init__(self, state_dir: str | None) -> None:
+        self._path = os.path.join(state_dir, "rollout.json") if state_dir else None
+        self.wanted: dict[str, int] = {}
+        content = read_plain_file(self._path) if self._path else None
+        if content:
+            try:
+                self.wanted = {str(name): int(count) for name, count in json.loads(content).items()}
+            except (ValueError, AttributeError):
+                raise SecretsError(f"{self._path}: is damaged; start what is stopped, then remove it") from None
+
+    def add(self, wanted: Mapping[str, int]) -> None:
+        self._write({**self.wanted, **wanted})
+
+    def drop(self, names: Iterable[str]) -> None:
+        names = set(names)
+        self._write({name: count for name, count in self.wanted.items() if name not in names})
+
+    def _write(self, wanted: dict[str, int]) -> None:
+        if wanted != self.wanted and self._path:
+            make_folder(os.path.dirname(self._path))
+            atomic_write(self._path, json.dumps(wanted).encode())
+        self.wanted = wanted
+
 
 @dataclass
 class Replacement:
-    """One service on its way from stale to fresh."""
+    """One service on its way from stale to fresh. ``mode`` is ``start_first``, ``stop_first``, ``job`` or ``stopped``."""
 
     service: str
     mode: str
+    reason: str
+    evidence: str
+    # How many containers shall run.
+    want: int
     stale: list[Container]
     fresh: list[Container]
+    # Names of the containers that run in the end.
+    new: list[str] = field(default_factory=list)
     began: float = 0.0
-    stopped_at: float = 0.0
+    # When the old one was told to stop, by the wall clock; only where that comes first.
+    stopped: float = 0.0
     gap: float = 0.0
     seconds: float = 0.0
-    new: list[Container] = field(default_factory=list)
-    scale: int = 1
+
 
 
 class Failure(Exception):
@@ -84,47 +128,101 @@ class Rollout:
         self.docker = project.docker
         unknown = sorted(set(settings.services) - set(project.services))
         if unknown:
-            raise SecretsError(f"{unknown[0]}: no such service in {project.directory}")
+            known = ", ".join(sorted(project.services))
+            raise SecretsError(f"{unknown[0]}: no such service in {project.directory}; there are {known}")
         self.failures = patterns([*DEFAULT_FAILURES, *settings.failure_log], "failure_log")
+        self.success = {
+            name: patterns([given["ready_log"]], f"secrets_services.{name}.ready_log")
+            for name, given in settings.options.items()
+            if given.get("ready_log")
+        }
+        self.own_failures = {
+            name: patterns(_listed(given.get("failure_log")), f"secrets_services.{name}.failure_log")
+            for name, given in settings.options.items()
+        }
+        self.afters = {
+            name: _command(name, given["after"], project) for name, given in settings.options.items() if given.get("after")
+        }
+        self.journal = Journal(settings.state_dir)
+        self.not_running: list[str] = []
+
+    # -- what there is to do
 
     def plan(self) -> list[list[Replacement]]:
-        """Return what is left to do, in waves."""
-        hashes, containers = self.project.hashes(), self.project.containers(self.settings.services)
-        waves = []
+        """Return what is left to do, in waves; raises for what must not be begun. Touches nothing."""
+        containers = self.project.containers(self.settings.services)
+        stale = self.project.stale(containers)
+        self.not_running, waves = [], []
         for wave in self.project.waves(self.settings.services):
-            row = []
-            for name in wave:
-                mine = [container for container in containers if container.service == name]
-                fresh = [container for container in mine if container.config_hash == hashes.get(name)]
-                stale = [container for container in mine if container.config_hash != hashes.get(name)]
-                mode, _reason = self.project.replace_mode(name, self.settings.of(name))
-                self._check_evidence(name)
-                half_made = [container for container in fresh if container.status == "created"]
-                unready = mode == "job" and any(container.exit_code for container in fresh)
-                if stale or half_made or unready:
-                    row.append(Replacement(name, mode, stale, fresh))
-            if row:
-                waves.append(row)
+            row = [self._replacement(name, [one for one in containers if one.service == name], stale) for name in wave]
+            left = [item for item in row if item]
+            for item in left:
+                self._refuse(item)
+            if left:
+                waves.append(left)
         return waves
 
+    def _replacement(self, name: str, mine: Sequence[Container], stale_ids: set[str]) -> Replacement | None:
+        """Return what is to be done for one service; ``None`` where there is nothing."""
+        stale = [container for container in mine if container.id in stale_ids]
+        fresh = [container for container in mine if container.id not in stale_ids]
+        wanted = self.journal.wanted.get(name, 0)
+        half_made = any(INTERIM_NAME.fullmatch(container.name) for container in fresh)
+        if self.project.services[name].is_job:
+            undone = wanted or stale or any(one.status != "exited" or one.exit_code for one in fresh)
+            if not mine and not wanted:
+                self.not_running.append(name)
+            return Replacement(name, "job", "others wait for it to end", "exit code 0", 1, stale, fresh) if undone else None
+        # After a crash as many run on the old value, or on the new one, as there are to be.
+        want = wanted or max(sum(one.running for one in some) for some in (stale, fresh))
+        if not want:
+            self.not_running.append(name)
+            return Replacement(name, "stopped", "was not running", "none", 0, stale, fresh) if stale or half_made else None
+        created = any(container.status == "created" for container in fresh)
+        if not stale and not half_made and not created and sum(one.running for one in fresh) >= want:
+            return None
+        given = self.settings.of(name)
+        mode, reason = self.project.replace_mode(name, given)
+        return Replacement(name, mode, reason, self.project.evidence(name, given), want, stale, fresh)
+
+    def _refuse(self, item: Replacement) -> None:
+        name = item.service
+        if item.mode == "job" and item.stale and self.settings.of(name).get("rerun") != "safe":
+            raise SecretsError(
+                f"{name} is a one-shot job that would run again with the new value; "
+                f"if that does no harm: secrets_services: {{{name}: {{rerun: safe}}}}"
+            )
+        if item.mode == "job" and any(container.running for container in item.stale):
+            raise SecretsError(f"{name}: the job is running now; run this again when it has ended")
+        if item.mode != "stopped" and item.evidence == "none" and not self.settings.accept_weak:
+            raise SecretsError(
+                f"{name} has neither health check nor log pattern; give one "
+                f"(secrets_services: {{{name}: {{ready_log: 'Started .*'}}}}), or accept_weak"
+            )
+
+    def outline(self, waves: Sequence[Sequence[Replacement]]) -> dict[str, Any]:
+        """Return what :meth:`run` would return of the plan."""
+        return {"changed": bool(waves), "services": {item.service: _outcome(item) for wave in waves for item in wave}}
+
+    # -- doing it
+
     def run(self, waves: Sequence[Sequence[Replacement]]) -> dict[str, Any]:
-        """Carry the plan out. Raises :class:`SecretsError` when a service does not come up; its old containers still run."""
-        began, done = time.monotonic(), []
+        """Carry the plan out. Raises :class:`SecretsError` when a service does not come up.
+
+        Where a service is replaced start-first, its old containers then still run.
+        """
+        began = time.monotonic()
+        size = max(1, self.settings.parallel)
         for wave in waves:
-            size = max(1, self.settings.parallel)
             for start in range(0, len(wave), size):
-                batch = wave[start : start + size]
-                try:
-                    self._wave(batch)
-                except Failure as failure:
-                    raise self._failed(batch, failure, time.monotonic() - began) from None
-                done += batch
-        left = [service for service, _change in self.project.pending_changes() if service in self.settings.services]
+                self._wave(wave[start : start + size])
+        # Services that run again for another reason than ours are no longer waited for.
+        self.journal.drop(self.settings.services)
+        left = self._left_over() if waves else []
         if left:
             raise SecretsError(f"docker compose up -d would still recreate {', '.join(left)} after the roll-out")
         return {
-            "changed": bool(done),
-            "services": {item.service: self._outcome(item) for item in done},
+            **self.outline(waves),
             "addresses": {
                 address: container.service
                 for container in self.project.containers()
@@ -134,218 +232,334 @@ class Rollout:
             "seconds": round(time.monotonic() - began, 1),
         }
 
-    def _check_evidence(self, name: str) -> None:
-        if not self.settings.accept_weak and self.project.evidence(name, self.settings.of(name)) == "none":
-            raise SecretsError(f"{name}: has neither health check nor ready_log; give one, or set accept_weak")
+    def _left_over(self) -> list[str]:
+        """Return which of the services a plain ``docker compose up -d`` would recreate."""
+        pending = {service for service, change in self.project.pending_changes() if change == "recreate"}
+        left = pending & set(self.settings.services)
+        if left and pending - left:
+            # One that was to stay stale drags along what depends on it.
+            containers = self.project.containers()
+            stale = self.project.stale(containers)
+            left &= {container.service for container in containers if container.id in stale}
+        return sorted(left)
 
-    # -- one wave
-
-    def _wave(self, batch: list[Replacement]) -> None:
+    def _wave(self, batch: Sequence[Replacement]) -> None:
         for item in batch:
             item.began = time.monotonic()
+        beside = [item for item in batch if item.mode in ("start_first", "job")]
+        instead = [item for item in batch if item.mode == "stop_first"]
+        if beside:
+            with self._saving_logs(beside):
+                self._start_first([item for item in beside if item.mode == "start_first"], self._renew_jobs(beside))
+        if instead:
+            with self._saving_logs(instead):
+                self._stop_first(instead)
+        for item in batch:
+            if item.mode == "stopped":
+                self._renew_stopped(item)
+
+    def _renew_jobs(self, batch: Sequence[Replacement]) -> list[Replacement]:
+        """Have a new container for each job, or the one that an interrupted run has made or started."""
         jobs = [item for item in batch if item.mode == "job"]
-        first = [item for item in batch if item.mode == "start_first"]
-        stopped = [item for item in batch if item.mode == "stop_first"]
+        self.journal.add({item.service: 1 for item in jobs})
+        usable = {"created", "running", "paused"}
+        self._recreate([item for item in jobs if item.stale or not usable & {one.status for one in item.fresh}])
+        self._find_new(jobs)
+        return jobs
+
+    def _start_first(self, batch: Sequence[Replacement], jobs: Sequence[Replacement]) -> None:
+        """Make and verify the new containers beside the old ones; jobs of the wave run meanwhile."""
+        if batch:
+            # Made and never started, ended, or unhealthy: it has not come up in an earlier run.
+            left = [one for item in batch for one in item.fresh if not one.running or one.health == "unhealthy"]
+            self._remove(left, volumes=True)
+            scale = {}
+            for item in batch:
+                usable = [container for container in item.fresh if container not in left]
+                scale[item.service] = max(item.want, len(usable)) + len(item.stale)
+            self.project.create(scale, scale, "--no-recreate", timeout=MARGIN)
+            self._find_new(batch)
+        self._start_and_verify([*batch, *jobs])
+        self.journal.drop([item.service for item in [*batch, *jobs]])
         for item in jobs:
-            self._run_job(item)
-        self._start_first(first)
-        for item in stopped:
-            self._stop_first(item)
+            self._progress(item, f"{item.service} ran again: exit code 0 ({_took(item)})")
+        self._after(batch)
+        self._let_settle(batch)
+        self._retire([container for item in batch for container in item.stale])
+        # What had found the new container may still know the old one's address, which the next container may be given.
+        self._after(batch)
+        for item in batch:
+            count = f"{len(item.fresh)}/{item.want}"
+            self._progress(item, f"{item.service} {count} healthy on new, old removed ({_took(item)})")
 
-    def _run_job(self, item: Replacement) -> None:
-        self._remove([*item.stale, *item.fresh])
-        self.project.compose("create", "--no-recreate", item.service)
-        for container in self.project.containers([item.service]):
-            item.new.append(container)
-            self._start(item.service, [container])
-            with self._watch(container, item.service) as watch:
-                code = self.docker.run("wait", container.id, timeout=self._timeout(item.service)).stdout.strip()
-                verdict = watch.finish()
-            if code != "0":
-                raise Failure(item.service, container, verdict.line or f"exit code {code}")
-        self._progress(item, f"{item.service} ran again, exit code 0 ({self._took(item)})")
+    def _stop_first(self, batch: Sequence[Replacement]) -> None:
+        self.journal.add({item.service: item.want for item in batch})
+        stale = [item for item in batch if item.stale]
+        if stale:
+            self._remove([container for item in stale for container in item.fresh if not container.running])
+            self._recreate(stale)
+        few = {item.service: item.want for item in batch if not item.stale and len(item.fresh) < item.want}
+        if few:
+            self.project.create(few, few, "--no-recreate", timeout=MARGIN)
+        self._find_new(batch)
+        for item in batch:
+            # Compose makes the new container just before it stops the old one.
+            made = [container.created for container in item.fresh if not container.running]
+            item.stopped = min([item.stopped or time.time(), *made])
+        self._start_and_verify(batch)
+        self.journal.drop([item.service for item in batch])
+        self._after(batch)
+        for item in batch:
+            self._progress(item, f"{item.service} replaced, gap {item.gap:.1f} s")
 
-    def _start_first(self, batch: list[Replacement]) -> None:
+    def _renew_stopped(self, item: Replacement) -> None:
+        """What its owner has stopped stays stopped, but must not come back with the old value."""
+        if item.stale:
+            self._recreate([item])
+        self._find_new([item])
+        self._progress(item, f"{item.service} was not running: made anew, not started")
+
+    def _recreate(self, batch: Sequence[Replacement]) -> None:
+        """Have Compose put new containers, not started yet, in the place of the old ones."""
         if not batch:
             return
-        for item in batch:
-            # A container that was made and never started may be half-made; one that has ended did not come up.
-            self._remove([container for container in item.fresh if not container.running])
-            item.fresh = [container for container in item.fresh if container.running]
-            running = [container for container in item.stale if container.running]
-            item.scale = max(len(running), len(item.fresh))
-        live = [item for item in batch if item.scale]
-        if live:
-            known = {container.id for container in self.project.containers([item.service for item in live])}
-            scales = []
-            for item in live:
-                scales += ["--scale", f"{item.service}={item.scale + len(item.stale)}"]
-            self.project.compose("create", "--no-recreate", *scales, *[item.service for item in live])
-            made = [c for c in self.project.containers([item.service for item in live]) if c.id not in known]
-            for item in live:
-                item.new = [container for container in made if container.service == item.service]
-            self._start_and_verify([(item, [*item.fresh, *item.new]) for item in live])
-            for item in live:
-                self._after(item)
-            time.sleep(self.settings.settle)
-        self._stop_all([container for item in batch for container in item.stale])
-        for item in batch:
-            if item.scale:
-                count = f"{item.scale}/{item.scale}"
-                self._progress(item, f"{item.service} {count} healthy on new, old removed ({self._took(item)})")
-            else:
-                # It was not running: it must not come back with the old value, and is not started either.
-                self.project.compose("create", "--no-recreate", item.service)
-                self._progress(item, f"{item.service} was not running: made anew, not started")
+        scale = {item.service: item.want or len(item.stale) for item in batch}
+        old = [container for item in batch for container in item.stale]
+        limit = MARGIN + max((container.stop_grace for container in old), default=0)
+        dry_run = self.project.create(scale, scale, "--dry-run", "--force-recreate", timeout=MARGIN)
+        changes = self.project.announced(dry_run, self.project.containers())
+        others = sorted({service for service, change in changes if change == "recreate"} - set(scale))
+        if others:
+            # What these depend on was to stay stale; without the old containers nothing is left for Compose to recreate.
+            for container in old:
+                if container.anonymous_volumes:
+                    raise SecretsError(
+                        f"{container.service}: Compose would recreate {', '.join(others)} with it, and only Compose can hand on "
+                        f"{container.name}'s anonymous volume; replace {', '.join(others)} too"
+                    )
+            for item in batch:
+                item.stopped = time.time() if item.mode == "stop_first" else 0.0
+            self._retire(old)
+        # It stops and removes the old ones itself, and hands their anonymous volumes to the new ones.
+        flag = "--no-recreate" if others else "--force-recreate"
+        self.project.create(scale, scale, flag, timeout=limit)
 
-    def _stop_first(self, item: Replacement) -> None:
-        item.scale = len(item.stale) + len(item.fresh)
-        if item.stale:
-            self._remove([container for container in item.fresh if container.status == "created"])
-            running = [container for container in item.stale if container.running]
-            item.stopped_at = time.monotonic()
-            if running:
-                self.docker.run("stop", *[container.id for container in running], timeout=STOP_TIMEOUT)
-            # Compose removes the old container itself, and hands its anonymous volumes to the new one.
-            self.project.compose("create", "--scale", f"{item.service}={item.scale}", item.service, timeout=STOP_TIMEOUT)
-        item.new = [container for container in self.project.containers([item.service]) if container.status == "created"]
-        self._start_and_verify([(item, item.new)])
-        if item.stopped_at:
-            # Until it worked again; the quiet time that followed was no gap.
-            item.gap = time.monotonic() - item.stopped_at - self.settings.quiet
-        self._after(item)
-        self._progress(item, f"{item.service} replaced, gap {item.gap:.1f} s")
+    def _find_new(self, batch: Sequence[Replacement]) -> None:
+        """Look up the containers that are to run, and give a half-made one its proper name."""
+        gone = {container.id for item in batch for container in item.stale}
+        found = self.project.containers([item.service for item in batch])
+        for item in batch:
+            item.fresh = [one for one in found if one.service == item.service and one.id not in gone]
+            for index, container in enumerate(item.fresh):
+                interim = INTERIM_NAME.fullmatch(container.name)
+                if interim:
+                    self.docker.run("rename", container.id, interim.group(1))
+                    item.fresh[index] = self.project.inspect([container.id])[0]
+            item.new = [container.name for container in item.fresh]
 
-    def _start_and_verify(self, items: list[tuple[Replacement, list[Container]]]) -> None:
-        """Start the new containers of a wave, and wait for all of them together."""
-        waiting: dict[str, tuple[Replacement, Container]] = {}
+    # -- verification
+
+    def _start_and_verify(self, batch: Sequence[Replacement]) -> None:
+        """Start what does not run yet, and wait until all of it has shown for ``quiet`` seconds that it works."""
+        items = {container.id: (item, container) for item in batch for container in item.fresh}
+        self._start([entry for entry in items.values() if not entry[1].running])
         with contextlib.ExitStack() as stack:
-            watches: dict[str, LogWatch] = {}
-            started = [container for item, _all in items for container in item.new]
-            ids = [container.id for container in started]
-            if ids:
-                self._start(items[0][0].service, started)
-            for item, containers in items:
-                for container in containers:
-                    waiting[container.id] = (item, container)
-                    if container.id in ids:
-                        watches[container.id] = stack.enter_context(self._watch(container, item.service))
-            deadlines = {
-                container_id: time.monotonic() + self._timeout(item.service)
-                for container_id, (item, _container) in waiting.items()
+            watches = {
+                container.id: stack.enter_context(self._watch(item.service, container)) for item, container in items.values()
             }
+            began = time.monotonic()
+            restarts = {container.id: container.restarts for _item, container in items.values()}
             ready: dict[str, float] = {}
             while True:
-                self._look(waiting, watches, ready)
-                if len(ready) == len(waiting) and time.monotonic() >= max(ready.values(), default=0) + self.settings.quiet:
-                    return
-                late = [i for i in waiting if i not in ready and time.monotonic() > deadlines[i]]
-                if late:
-                    item, container = waiting[late[0]]
-                    raise Failure(item.service, container, f"not ready within {self._timeout(item.service):g} s")
+                states = {container.id: container for container in self.project.inspect(items)}
+                for identity, (item, container) in items.items():
+                    state = states.get(identity)
+                    if self._is_ready(item, container, state, watches[identity], restarts[identity]):
+                        if identity not in ready and item.stopped:
+                            item.gap = max(item.gap, time.time() - item.stopped)
+                        ready.setdefault(identity, time.monotonic())
+                    elif identity not in ready and time.monotonic() - began > self.settings.timeout_of(item.service):
+                        raise Failure(
+                            item.service, container, f"not ready within {self.settings.timeout_of(item.service):g} s"
+                        )
+                # A job that has ended cannot fail any more.
+                last = max((at for one, at in ready.items() if items[one][0].mode != "job"), default=-self.settings.quiet)
+                if len(ready) == len(items) and time.monotonic() >= last + self.settings.quiet:
+                    break
                 time.sleep(POLL)
+        for item in batch:
+            item.seconds = time.monotonic() - item.began
 
-    def _look(
-        self,
-        waiting: Mapping[str, tuple[Replacement, Container]],
-        watches: Mapping[str, LogWatch],
-        ready: dict[str, float],
-    ) -> None:
-        """Look once at every container of the wave; note which are ready, raise when one has failed."""
-        if not waiting:
+    def _is_ready(
+        self, item: Replacement, container: Container, state: Container | None, watch: LogWatch, restarts: int
+    ) -> bool:
+        """Tell whether a new container works; raises :class:`Failure` when it never will."""
+        ended = state is None or not state.running or state.restarting or state.restarts > restarts
+        verdict = watch.finish() if ended else watch.poll()
+        if verdict.status == "failed":
+            raise Failure(item.service, container, f'"{verdict.line}"')
+        if ended and item.mode == "job" and state and state.status == "exited" and not state.exit_code:
+            return True
+        if state is None:
+            raise Failure(item.service, None, f"{container.name} was removed by somebody else")
+        if ended:
+            what = "restarts again and again" if state.restarting or state.restarts else f"ended with exit code {state.exit_code}"
+            raise Failure(item.service, container, what + _said(watch))
+        if item.mode == "job":
+            return False
+        if state.health == "unhealthy":
+            raise Failure(item.service, container, "its health check fails" + _said(watch))
+        if item.service in self.success and verdict.status == "unreadable":
+            raise Failure(item.service, container, f"its log cannot be read: {verdict.line}")
+        if state.status == "paused":
+            return False
+        return state.health in (None, "healthy") and (item.service not in self.success or verdict.status == "matched")
+
+    def _start(self, entries: Sequence[tuple[Replacement, Container]]) -> None:
+        def start(entry: tuple[Replacement, Container]) -> None:
+            item, container = entry
+            try:
+                self.docker.run("start", container.id)
+            except SecretsError as error:
+                raise Failure(item.service, container, error.message) from None
+
+        self._at_once(start, entries, STARTS)
+
+    def _watch(self, service: str, container: Container) -> LogWatch:
+        failures = [*self.failures, *self.own_failures.get(service, [])]
+        # An earlier run of the same container does not count.
+        since = run_began({"StartedAt": container.started_at, "FinishedAt": container.finished_at}) if container.running else ""
+        return LogWatch(self.docker, container.id, self.success.get(service, []), failures, self.masker, since)
+
+    # -- the old ones
+
+    def _after(self, batch: Sequence[Replacement]) -> None:
+        """Run what was declared to follow a replacement, once however many services declare it."""
+        wanted = {self.afters[item.service]: item for item in batch if item.service in self.afters}
+        for (service, command), item in wanted.items():
+            for container in self.project.containers([service]):
+                if container.running:
+                    done = self.docker.run("exec", container.id, *command, check=False)
+                    if done.returncode != 0:
+                        said = self.docker.last_line(done.stderr or done.stdout)
+                        raise Failure(item.service, None, f"after, in {service}: exit code {done.returncode}: {said}")
+
+    def _let_settle(self, batch: Sequence[Replacement]) -> None:
+        if any(container.running for item in batch for container in item.stale):
+            time.sleep(self.settings.settle)
+
+    def _retire(self, containers: Sequence[Container]) -> None:
+        """Stop old containers beside one another, each within its own grace period, and remove them."""
+        running = [container for container in containers if container.running]
+        if running:
+            limit = MARGIN + max(container.stop_grace for container in running)
+            self.docker.run("stop", *[container.id for container in running], timeout=limit, check=False)
+        self._remove(containers)
+
+    def _remove(self, containers: Sequence[Container], volumes: bool = False) -> None:
+        ids = [container.id for container in containers]
+        if not ids:
             return
-        inspected = json.loads(self.docker.run("inspect", *waiting, check=False).stdout or "[]")
-        states = {data["Id"]: Container.from_inspect(data) for data in inspected}
-        for container_id, (item, container) in waiting.items():
-            state = states.get(container_id)
-            verdict = watches[container_id].poll() if container_id in watches else None
-            if verdict and verdict.status == "failed":
-                raise Failure(item.service, container, f'log says "{verdict.line}"')
-            if state is None or not state.running or state.restarting:
-                if verdict:
-                    verdict = watches[container_id].finish()
-                said = f': "{verdict.line}"' if verdict and verdict.status == "failed" else ""
-                what = "restarts" if state and state.restarting else f"exited with code {state.exit_code if state else '?'}"
-                raise Failure(item.service, container, what + said)
-            if state.health == "unhealthy":
-                raise Failure(item.service, container, "its health check says unhealthy")
-            needs_log = bool(self.settings.of(item.service).get("ready_log")) and container_id in watches
-            if state.health in (None, "healthy") and (not needs_log or (verdict and verdict.status == "matched")):
-                ready.setdefault(container_id, time.monotonic())
+        done = self.docker.run("rm", "--force", *(["--volumes"] if volumes else []), *ids, check=False)
+        if done.returncode != 0:
+            left = [container.name for container in self.project.inspect(ids)]
+            if left:
+                raise SecretsError(f"{', '.join(left)}: cannot be removed: {self.docker.last_line(done.stderr)}")
+
+    # -- failures
+
+    @contextlib.contextmanager
+    def _saving_logs(self, batch: Sequence[Replacement]) -> Any:
+        """On a failure save the container's log, remove the new containers beside which an old one runs, and say what it was."""
+        try:
+            yield
+        except Failure as failure:
+            took = next((time.monotonic() - item.began for item in batch if item.service == failure.service), 0.0)
+            log = self._save_log(failure)
+            self._withdraw(batch)
+            reason = self.masker.mask(failure.reason)
+            raise SecretsError(
+                f"{failure.service} failed: {reason} ({took:.0f} s)",
+                service=failure.service,
+                reason=reason,
+                waited=round(took, 1),
+                log=log,
+            ) from None
+        except SecretsError:
+            self._withdraw(batch)
+            raise
+
+    def _save_log(self, failure: Failure) -> str:
+        if not failure.container or not self.settings.log_dir:
+            return ""
+        path = os.path.join(self.settings.log_dir, f"{failure.service}.log")
+        text = masked_log(self.docker, failure.container.id, self.masker)
+        make_folder(self.settings.log_dir)
+        atomic_write(path, text.encode("utf-8", "replace"))
+        return path
+
+    def _withdraw(self, batch: Sequence[Replacement]) -> None:
+        beside = [item for item in batch if item.mode == "start_first" and any(one.running for one in item.stale)]
+        old = {container.id for item in beside for container in item.stale}
+        there = self.project.containers([item.service for item in beside]) if beside else []
+        still = {container.service for container in there if container.id in old and container.running}
+        self._remove([one for one in there if one.id not in old and one.service in still], volumes=True)
+        # A job that hangs would go on with a value that is being taken back.
+        jobs = [container for item in batch if item.mode == "job" for container in item.fresh]
+        if jobs:
+            self.docker.run("stop", *[container.id for container in jobs], timeout=MARGIN, check=False)
 
     # -- small parts
 
-    def _start(self, service: str, containers: Sequence[Container]) -> None:
-        try:
-            self.docker.run("start", *[container.id for container in containers])
-        except SecretsError as error:
-            raise Failure(service, containers[0], error.message) from None
-
-    def _watch(self, container: Container, service: str) -> LogWatch:
-        given = self.settings.of(service)
-        success = patterns([given["ready_log"]] if given.get("ready_log") else [], f"secrets_services.{service}.ready_log")
-        extra = patterns(given.get("failure_log") or [], f"secrets_services.{service}.failure_log")
-        return LogWatch(self.docker, container.id, success, [*self.failures, *extra], self.masker)
-
-    def _timeout(self, service: str) -> float:
-        return float(self.settings.of(service).get("timeout") or self.settings.timeout)
-
-    def _after(self, item: Replacement) -> None:
-        after = self.settings.of(item.service).get("after")
-        if not after:
-            return
-        if not after.get("service") or not after.get("exec"):
-            raise SecretsError(f"secrets_services.{item.service}.after: needs service and exec")
-        for container in self.project.containers([after["service"]]):
-            if container.running:
-                self.docker.run("exec", container.id, *shlex.split(after["exec"]))
-
-    def _stop_all(self, containers: Sequence[Container]) -> None:
-        """Stop old containers beside one another, each within its own grace period, and remove them."""
-        running = [container.id for container in containers if container.running]
-        if running:
-            with ThreadPoolExecutor(max_workers=len(running)) as pool:
-                list(pool.map(lambda one: self.docker.run("stop", one, timeout=STOP_TIMEOUT), running))
-        self._remove(containers)
-
-    def _remove(self, containers: Sequence[Container]) -> None:
-        if containers:
-            self.docker.run("rm", "--force", *[container.id for container in containers])
-
-    def _failed(self, batch: Sequence[Replacement], failure: Failure, seconds: float) -> SecretsError:
-        """Save the log of the container that failed, remove what is new of its wave, and return the error to raise."""
-        log = ""
-        if failure.container and self.settings.log_dir:
-            make_folder(self.settings.log_dir)
-            log = os.path.join(self.settings.log_dir, f"{failure.service}.log")
-            atomic_write(log, masked_log(self.docker, failure.container.id, self.masker).encode())
-        for item in batch:
-            # With an old container beside it, the new one only disturbs; without, it is all there is.
-            if item.mode == "start_first" and any(container.running for container in item.stale):
-                self._remove(item.new)
-        reason = self.masker.mask(failure.reason)
-        return SecretsError(
-            f"{failure.service} failed: {reason} ({seconds:.0f} s)", service=failure.service, reason=reason, log=log
-        )
-
-    def _took(self, item: Replacement) -> str:
-        return f"{time.monotonic() - item.began:.0f} s"
+    def _at_once(self, work: Callable[[Any], None], things: Sequence[Any], limit: int) -> None:
+        if things:
+            with ThreadPoolExecutor(max_workers=min(limit, len(things))) as pool:
+                list(pool.map(work, things))
 
     def _progress(self, item: Replacement, text: str) -> None:
         item.seconds = time.monotonic() - item.began
         if not self.settings.progress:
             return
         make_folder(os.path.dirname(self.settings.progress))
-        row = {"t": datetime.datetime.now(datetime.timezone.utc).isoformat(), "service": item.service, "text": text}
-        with open(self.settings.progress, "a", encoding="utf-8") as stream:
+        row = {"t": datetime.datetime.now(datetime.timezone.utc).isoformat(), "service": item.service, "text": text[:80]}
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(self.settings.progress, flags, 0o600), "a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
 
-    @staticmethod
-    def _outcome(item: Replacement) -> dict[str, Any]:
-        return {
-            "mode": item.mode,
-            "replaced": len(item.stale),
-            "seconds": round(item.seconds, 1),
-            "gap_s": round(item.gap, 2),
-            "new": [container.name for container in item.new],
-        }
+
+def _outcome(item: Replacement) -> dict[str, Any]:
+    return {
+        "mode": item.mode,
+        "reason": item.reason,
+        "evidence": item.evidence,
+        "replaced": len(item.stale),
+        "seconds": round(item.seconds, 1),
+        "gap_s": round(item.gap, 2),
+        "new": sorted(item.new),
+    }
+
+
+def _said(watch: LogWatch) -> str:
+    last = watch.last()
+    return f': "{last[:200]}"' if last else ""
+
+
+def _took(item: Replacement) -> str:
+    return f"{time.monotonic() - item.began:.0f} s"
+
+
+def _listed(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or [])
+
+
+def _command(name: str, after: Any, project: Project) -> tuple[str, tuple[str, ...]]:
+    """Return what is run after a service was replaced: a service, and the words of a command."""
+    where = f"secrets_services.{name}.after"
+    if not isinstance(after, Mapping) or not after.get("service") or not after.get("exec"):
+        raise SecretsError(f"{where}: needs service and exec, for example {{service: nginx, exec: nginx -s reload}}")
+    if after["service"] not in project.services:
+        raise SecretsError(f"{where}.service: {after['service']!r} is no service of {project.directory}")
+    try:
+        return str(after["service"]), tuple(shlex.split(str(after["exec"])))
+    except ValueError as error:
+        raise SecretsError(f"{where}.exec: {error}") from None

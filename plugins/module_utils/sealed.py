@@ -4,14 +4,15 @@
 
 """Hand values from a module to the controller so that nobody who sees the module's result can read them.
 
-Ansible's ssh connection prints what a module writes at ``-vvv``. The controller sends a one-time key with the arguments (by
-standard input), and the module seals its values with it: encrypt-then-MAC, from HMAC-SHA256 alone, because targets have the
-standard library and nothing else.
+Ansible's ssh connection prints what a module writes at ``-vvv``. The controller sends a one-time key with the arguments
+(by standard input), and the module seals its values with it: encrypt-then-MAC, from HMAC-SHA256 alone, because targets
+have the standard library and nothing else.
 """
 
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import hmac
 import os
@@ -48,9 +49,14 @@ def seal(key: bytes, data: bytes) -> str:
 
 def unseal(key: bytes, text: str) -> bytes:
     """Return what was sealed; raises :class:`SecretsError` where the key is another or the text was changed."""
-    raw = base64.b64decode(text)
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
     nonce, hidden, tag = raw[:NONCE], raw[NONCE:-TAG], raw[-TAG:]
     expected = hmac.new(_derived(key, b"authenticate"), nonce + hidden, hashlib.sha256).digest()
     if not hmac.compare_digest(tag, expected):
-        raise SecretsError("a sealed value was changed on its way, or sealed with another key; run the same command again")
+        raise SecretsError(
+            "a sealed value was changed on its way or sealed with another key; run the same command again"
+        )
     return _xor(hidden, _keystream(_derived(key, b"encrypt"), nonce, len(hidden)))

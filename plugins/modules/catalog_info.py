@@ -145,12 +145,12 @@ def examine(params: dict) -> dict:
         used = [name for variable in facts["variables"].values() for name in (variable, INIT_PREFIX + variable)]
         present = read_env(env_file, used)
         server = project.services[facts["service"]]
-        running = catalog_facts.server_container(project, server.name)
+        running = next((c for c in containers if c.service == server.name and c.running), None)
         facts["env"] = {"present": sorted(present), "fingerprints": fingerprints(params["fingerprint_key"], present)}
         facts["server"] = {"id": running.id, "name": running.name} if running else None
         facts["has_data"] = project.has_data(server.name)
         facts["plan"] = catalog_facts.roll_out_plan(
-            project, facts["consumers"], params["services"], params["skip_services"]
+            project, containers, facts["consumers"], params["services"], params["skip_services"]
         )
         found[name] = present
         credentials[name] = facts
@@ -166,7 +166,7 @@ def examine(params: dict) -> dict:
             address: container.service for container in containers for address in container.addresses.values() if address
         },
         "pending_changes": [list(change) for change in project.pending_changes()],
-        "image_drift": project.image_drift(list(project.services)),
+        "image_drift": project.image_drift(project.services),
     }
     if params["seal_key"]:
         result["sealed"] = seal(bytes.fromhex(params["seal_key"]), json.dumps(found).encode())

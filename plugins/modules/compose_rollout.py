@@ -12,14 +12,22 @@ version_added: 0.1.0
 author:
   - chat4all maintainers (@chat4all)
 description:
-  - Brings services to their present configuration (Compose files and C(.env)) in waves along C(depends_on).
+  - Brings services to their present configuration (Compose files and C(.env)), in waves along C(depends_on).
   - Start-first is the rule. The new containers of a wave are made beside the old ones, must get healthy and pass the check of their
-    logs, and only then the old ones are stopped and removed. Stop-first is used where two containers cannot run beside one another
-    (C(container_name), host port, static address, anonymous or writable volume, devices), and its gap is measured.
-  - Afterwards a plain C(docker compose up -d) recreates nothing; this is checked.
-  - When a service does not come up, its log is saved masked, the new containers of its wave are removed while the old ones still
+    logs, and only then the old ones are stopped and removed. The number of containers that run stays what it is.
+  - Stop-first is used where two containers cannot exist beside one another (C(container_name), host port, static address,
+    C(network_mode)), where both would write the same data (a volume or folder with one writer, an anonymous volume, devices), or
+    where it is declared. Its gap is measured.
+  - A one-shot job, which others wait for with C(service_completed_successfully), is run again.
+  - What does not run is not started. A stopped container is made anew, so that it cannot come back with the old value.
+  - Afterwards a plain C(docker compose up -d) recreates none of these services; this is checked.
+  - When a service does not come up, its log is saved masked, the new containers of its wave are removed where the old ones still
     run, and the module fails. To go back, restore C(.env) and run the module again.
-  - It has no memory of an earlier run, so it can be killed anywhere and run again.
+  - It can be killed at any point and run again.
+notes:
+  - Containers get new names and addresses. A proxy that looks up names at its start only needs a reload, see C(after) in O(options).
+  - Where C(replace=start_first) is declared for a service with anonymous volumes, the new container begins with empty ones; those of the
+    old one are left to C(docker volume prune).
 extends_documentation_fragment:
   - chat4all.secrets.attributes
   - chat4all.secrets.attributes.posix
@@ -38,16 +46,22 @@ options:
     elements: str
   options:
     description:
-      - Exceptions by service. Keys are C(replace) (V(auto), V(start_first), V(stop_first)), C(ready_log), C(failure_log),
-        C(rerun), C(after) (C(service), C(exec)) and C(timeout).
+      - Exceptions by service, each a dictionary with any of the following keys.
+      - C(replace) is V(auto) (default), V(start_first) or V(stop_first).
+      - C(ready_log) is a regular expression that the new container's log must match, besides its health check if it has one.
+      - C(failure_log) is a list of regular expressions, added to O(failure_log) for this service.
+      - C(rerun) must be V(safe) for a one-shot job that has run before.
+      - C(after) names a C(service) of the project and a command, C(exec), that is run in its containers once the new containers are
+        ready, and once more when the old ones are gone. An example is C({service: nginx, exec: nginx -s reload}).
+      - C(timeout) replaces O(timeout) for this service.
     type: dict
     default: {}
   parallel:
-    description: How many services of a wave are replaced at the same time.
+    description: How many services of a wave are replaced at the same time. Each needs the memory of two meanwhile.
     type: int
-    default: 12
+    default: 16
   timeout:
-    description: Seconds until a new container must be ready.
+    description: Seconds until a new container must be ready, or a job must have ended.
     type: float
     default: 120
   quiet:
@@ -55,11 +69,13 @@ options:
     type: float
     default: 1
   settle:
-    description: Seconds that a proxy is given to find the new container, before the old one is stopped.
+    description: Seconds that a proxy is given to find the new containers, once they are ready, before the old ones are stopped.
     type: float
     default: 1
   failure_log:
-    description: Regular expressions of log lines that end the wait at once, beside the built-in ones.
+    description:
+      - Regular expressions of log lines that end the wait at once.
+      - They are added to those of M(chat4all.secrets.service_logs), such as C(password authentication failed).
     type: list
     elements: str
     default: []
@@ -69,18 +85,23 @@ options:
     elements: str
     default: []
   accept_weak:
-    description: Replace services that have neither health check nor log pattern.
+    description: Replace services that have neither health check nor C(ready_log).
     type: bool
     default: false
   log_dir:
-    description: Folder for the masked log of a container that did not come up.
+    description: Folder for the masked log of a container that did not come up. By default it is not saved.
     type: path
   progress:
     description: A file to which a line (JSON with C(t), C(service), C(text)) is appended as each service is done.
     type: path
   state_dir:
-    description: The deployment's state folder, whose lock is held while the module works.
+    description:
+      - The deployment's state folder, C(.chat4all) in O(project_dir) by default. Its lock is held while the module works.
+      - C(rollout.json) in it remembers which services have to run although an interrupted run has stopped them.
     type: path
+seealso:
+  - module: chat4all.secrets.env_file
+  - module: chat4all.secrets.service_logs
 """
 
 EXAMPLES = r"""
@@ -92,24 +113,60 @@ EXAMPLES = r"""
         rerun: safe
       scheduler:
         replace: stop_first
+      api-gateway:
+        ready_log: Started .*Application
+        after:
+          service: nginx
+          exec: nginx -s reload
+    mask_variables:
+      - POSTGRES_PASSWORD
+    log_dir: /var/log/chat4all
 """
 
 RETURN = r"""
-services:
-  description: >-
-    What was done for each service that was replaced; C(mode), C(replaced) (number of old containers), C(seconds), C(gap_s) (seconds
-    without service), C(new) (names of the new containers).
-  returned: success
-  type: dict
 waves:
   description: The services that were, or with check mode would be, replaced, in waves.
   returned: success
   type: list
   elements: list
+  sample: [[migrate], [message-service, user-service], [api-gateway]]
+services:
+  description: What was done, or with check mode would be done, for each service that was not at its present configuration.
+  returned: success
+  type: dict
+  contains:
+    mode:
+      description: C(start_first), C(stop_first), C(job), or C(stopped) for one that was not running.
+      type: str
+    reason:
+      description: Why this mode; empty for C(start_first) by default.
+      type: str
+    evidence:
+      description: What shows that it works, C(health check), C(log "..."), C(exit code 0) or C(none).
+      type: str
+    replaced:
+      description: How many old containers there were.
+      type: int
+    new:
+      description: The names of its containers afterwards. Empty with check mode.
+      type: list
+      elements: str
+    seconds:
+      description: How long it took.
+      type: float
+    gap_s:
+      description: Seconds from the old container's stop until the new one worked; 0 where the new one came first.
+      type: float
+not_running:
+  description: Services of which nothing ran; they were not started.
+  returned: success
+  type: list
+  elements: str
 addresses:
   description: The service of every container address of the project, afterwards.
   returned: success, not in check mode
   type: dict
+  sample: {172.18.0.5: user-service}
 seconds:
   description: How long it took.
   returned: success, not in check mode
@@ -118,13 +175,24 @@ service:
   description: The service that did not come up.
   returned: failure
   type: str
+reason:
+  description: Why, in one masked line.
+  returned: failure
+  type: str
+waited:
+  description: Seconds after which it was given up.
+  returned: failure
+  type: float
 log:
-  description: The file with its masked log.
+  description: The file with its masked log; empty without O(log_dir).
   returned: failure
   type: str
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.chat4all.secrets.plugins.module_utils.catalog import check_services
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Project
 from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import DockerCli
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
@@ -137,23 +205,23 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.project_options i
 from ansible_collections.chat4all.secrets.plugins.module_utils.rollout import Rollout, Settings
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import kernel_lock
 
+SETTINGS = ("options", "parallel", "timeout", "quiet", "settle", "failure_log", "accept_weak", "log_dir", "progress")
+
 
 def roll(params: dict, check_mode: bool) -> dict:
     masker = Masker()
     project = Project.load(DockerCli(masker), *project_arguments(params))
+    check_services(params["options"], project)
     masker.add(*secret_values(params, project, params["mask_variables"]))
-    settings = Settings(
-        services=list(project.services) if params["services"] is None else params["services"],
-        **{key: params[key] for key in ("options", "parallel", "timeout", "quiet", "settle", "failure_log")},
-        **{key: params[key] for key in ("accept_weak", "log_dir", "progress")},
-    )
-    rollout = Rollout(project, settings, masker)
-    with kernel_lock(None if check_mode else params["state_dir"]):
+    state_dir = params["state_dir"] or os.path.join(project.directory, ".chat4all")
+    with kernel_lock(None if check_mode else state_dir):
+        services = list(project.services) if params["services"] is None else params["services"]
+        settings = Settings(services, state_dir=state_dir, **{key: params[key] for key in SETTINGS})
+        rollout = Rollout(project, settings, masker)
         waves = rollout.plan()
+        result = rollout.outline(waves) if check_mode else rollout.run(waves)
         names = [[item.service for item in wave] for wave in waves]
-        if check_mode:
-            return {"changed": bool(waves), "services": {}, "waves": names}
-        return {"waves": names, **rollout.run(waves)}
+        return {"waves": names, "not_running": rollout.not_running, **result}
 
 
 def main() -> None:
@@ -162,7 +230,7 @@ def main() -> None:
             **PROJECT_OPTIONS,
             "services": {"type": "list", "elements": "str"},
             "options": {"type": "dict", "default": {}},
-            "parallel": {"type": "int", "default": 12},
+            "parallel": {"type": "int", "default": 16},
             "timeout": {"type": "float", "default": 120},
             "quiet": {"type": "float", "default": 1},
             "settle": {"type": "float", "default": 1},

@@ -66,6 +66,10 @@ options:
     description: Safe facts of the rotation, merged with those remembered.
     type: dict
     default: {}
+  outcome:
+    description: With V(release), how the last rotation of a credential ended, by the credential's name.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -81,6 +85,10 @@ lock:
   type: dict
 record:
   description: What is remembered of an unfinished rotation.
+  returned: success
+  type: dict
+outcomes:
+  description: How the last rotation of each credential ended.
   returned: success
   type: dict
 highest_serial:
@@ -114,6 +122,7 @@ def carry_out(params: dict, check_mode: bool) -> dict:
             states.keep(state, *lease)
         elif action == "release" and (state.get("lease") or {}).get("rotation") in (None, params["rotation"]):
             state["lease"], state["record"] = None, None
+            state["outcomes"] = {**(state.get("outcomes") or {}), **params["outcome"]}
         states.remember_serial(state, params["store_id"], params["serial"])
         if action in ("take", "keep"):
             state["record"] = {**(state.get("record") or {}), **params["record"]}
@@ -131,6 +140,7 @@ def carry_out(params: dict, check_mode: bool) -> dict:
         "changed": False,
         "lock": lock,
         "record": current.get("record") or {},
+        "outcomes": current.get("outcomes") or {},
         "highest_serial": (current.get("store") or {}).get("serial", 0),
         "took_over": taken_over,
     }
@@ -149,6 +159,7 @@ def main() -> None:
             "store_id": {"type": "str"},
             "serial": {"type": "int"},
             "record": {"type": "dict", "default": {}},
+            "outcome": {"type": "dict", "default": {}},
         },
         required_if=[
             ("action", "take", ["rotation", "owner"]),

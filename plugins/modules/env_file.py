@@ -12,15 +12,18 @@ version_added: 0.1.0
 author:
   - chat4all maintainers (@chat4all)
 description:
-  - Sets variables in C(.env), quoted so that Docker Compose v2 reads exactly the given values, whatever characters they hold.
-  - All values are published by one atomic rename; a reader sees the old file or the new one. The file is readable by its owner alone
-    from its first byte, and durable on disk when the module returns.
-  - Other lines, comments, the order and the line endings are kept byte for byte. A managed variable that is there several times ends
-    up once.
-  - Nothing is written when anything is refused. That is a path that is a link, a directory or another special file, a file that belongs to
-    somebody else, a line that Compose could not read either, and a value that no C(.env) file can carry.
+  - Sets variables in C(.env), quoted so that Docker Compose v2 reads exactly the given values, whatever characters
+    they hold.
+  - All values are published by one atomic rename, so a reader sees the old file or the new one. The file is readable
+    by its owner alone from its first byte, and durable on disk when the module returns.
+  - Other lines, comments, the order and the line endings are kept byte for byte. A managed variable that is there
+    several times ends up once, in its first place.
+  - Nothing is written when anything is refused. Refused are a path that is a link, a directory or another special
+    file, a file that belongs to somebody else, a line that Compose could not read either, and a value that no C(.env)
+    file can carry.
 notes:
-  - Secrets reach a module safely only with pipelining on; otherwise Ansible writes a module's arguments to a temporary file on the host.
+  - Secrets reach a module safely only with pipelining on. Without it Ansible writes a module's arguments to a temporary
+    file on the host.
 extends_documentation_fragment:
   - chat4all.secrets.attributes
   - chat4all.secrets.attributes.posix
@@ -43,8 +46,8 @@ options:
   values:
     description:
       - The variables and their values. Variables that are not named here are left alone.
-      - Values are strings, or whole numbers. Write other things as strings, since V(yes) and V(1.10) would not come out as they were
-        typed.
+      - Values are strings, or whole numbers. Write other things as strings, since V(yes) and V(1.10) would not come
+        out as they were typed.
     type: dict
     required: true
   owner:
@@ -53,18 +56,21 @@ options:
       - A file that belongs to somebody else is refused.
     type: str
   group:
-    description: Name or number of the file's group. That of the file as it is, or else of its folder, by default.
+    description:
+      - Name or number of the file's group.
+      - By default the group that the file has. A new file gets that of the folder, or that of the user who is not root.
     type: str
   example:
     description:
       - Whether to keep a C(.env.example) beside the file in step, which is meant to be committed.
-      - A variable that is missing there is added with the placeholder V(change_me). Lines that are there are kept as they are.
+      - A variable that is missing there is added with the placeholder V(change_me). Lines that are there are kept.
     type: bool
     default: false
   gitignore:
     description:
-      - Whether to add what is missing in the folder's C(.gitignore), so that the file, its usual variants, C(.chat4all/) and
-        C(docker-compose.override.yml) are not committed and C(.env.example) is.
+      - Whether to add what is missing in the folder's C(.gitignore), so that the file, its usual variants,
+        C(.chat4all/), C(docker-compose.override.yml) and the temporary file of a write that was killed are not
+        committed, and C(.env.example) is.
       - A line C(!docker-compose.override.yml) says that this file is meant to be committed, and is respected.
     type: bool
     default: false
@@ -120,6 +126,7 @@ import pwd
 import re
 import stat
 from dataclasses import dataclass
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
@@ -134,8 +141,8 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.state import kern
 PLACEHOLDER = "change_me"
 OVERRIDE = "docker-compose.override.yml"
 
-# The strategy document's lines, and the deployment's state folder.
-IGNORED = (".env", ".env.local", ".env.production", "*.env", "!.env.example", OVERRIDE, ".chat4all/")
+# The strategy document's lines, the deployment's state folder, and what a write that was killed may leave behind.
+IGNORED = (".env", ".env.local", ".env.production", "*.env", "!.env.example", OVERRIDE, ".chat4all/", ".*.tmp")
 IGNORED_HEADER = "# Secrets and environment files"
 
 
@@ -202,7 +209,7 @@ def look(path: str, uid: int, gid: int, owner: int | None = None) -> File:
     return File(path, True, text, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
 
 
-def strings(given: dict) -> dict[str, str]:
+def strings(given: dict[str, Any]) -> dict[str, str]:
     """Return the values as text; refuses what YAML may have turned into something else."""
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, (str, int)):
@@ -245,7 +252,7 @@ def _appended(file: File, lines: list[str]) -> Write:
     return Write(file, text, file.mode, file.gid, [], lines)
 
 
-def work(params: dict, check_mode: bool) -> dict:
+def work(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     path = os.path.abspath(params["path"])
     folder, name = os.path.split(path)
     values = strings(params["values"])

@@ -12,13 +12,15 @@ version_added: 0.1.0
 author:
   - chat4all maintainers (@chat4all)
 description:
-  - Returns a fresh value from the operating system's generator, and on request the verifiers that a server stores instead of it.
-  - The value is drawn uniformly from all that satisfy the options. The returned entropy is exact for that process. It is the binary
-    logarithm of the number of possible values, so required classes and forbidden characters lower it, as they do in truth.
+  - Returns a fresh value from the operating system's generator, and on request the verifiers that a server stores
+    instead of it.
+  - The value is drawn uniformly from all that satisfy the options. The returned entropy is exact for that process.
+    It is the binary logarithm of the number of possible values, so required classes and forbidden characters lower it.
   - A request that no value can satisfy is refused before anything is generated.
 notes:
-  - The result holds the secret. Put C(no_log=true) on the task and on those that use what it registered, and run it where the value is
-    needed. With C(delegate_to=localhost) it does not pass through an SSH connection, which shows a module's output at C(-vvv).
+  - The result holds the secret. Put C(no_log=true) on the task and on those that use what it registered.
+  - With C(delegate_to=localhost) the value does not pass through an SSH connection, which shows a module's output at
+    C(-vvv).
 extends_documentation_fragment:
   - chat4all.secrets.attributes
   - chat4all.secrets.attributes.posix
@@ -38,7 +40,8 @@ attributes:
 options:
   kind:
     description:
-      - V(password) holds letters, digits and the characters C(-._~), which are the same in a URI, in C(.env), in JDBC and in YAML.
+      - V(password) holds letters, digits and the characters C(-._~), which mean the same in a URI, in C(.env), in JDBC
+        and in YAML.
       - V(hex_key) holds hexadecimal digits, lower case.
       - V(token) holds letters and digits.
       - V(uuid4) is a random UUID, lower case, with 122 random bits.
@@ -66,8 +69,9 @@ options:
   hashes:
     description:
       - The verifiers to return.
-      - V(scram_sha_256) is what PostgreSQL stores. V(bcrypt) and V(sha512_crypt) need the Python package C(libpass) or C(passlib), and
-        V(bcrypt) the package C(bcrypt), where the module runs.
+      - V(scram_sha_256) is what PostgreSQL stores.
+      - V(bcrypt) and V(sha512_crypt) need the Python package C(libpass) or C(passlib) where the module runs, and
+        V(bcrypt) the package C(bcrypt).
       - V(bcrypt) is refused for values of more than 72 characters, of which it would pass over the rest.
     type: list
     elements: str
@@ -110,7 +114,7 @@ value:
   type: str
   sample: "kept out of the documentation"
 entropy_bits:
-  description: The binary logarithm of the number of values that could have been generated, rounded down to two decimals.
+  description: The binary logarithm of the number of values that could come out, rounded down to two decimals.
   returned: success
   type: float
   sample: 193.2
@@ -127,6 +131,8 @@ hashes:
     scram_sha_256: "SCRAM-SHA-256$4096:<salt>$<stored key>:<server key>"
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.generate import (
@@ -140,7 +146,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.generate import (
 POLICY_OPTIONS = ("kind", "length", "min_classes", "min_entropy", "forbidden")
 
 
-def password(params: dict, check_mode: bool) -> dict:
+def password(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     wanted = policy(**{name: params[name] for name in POLICY_OPTIONS})
     check_hashes(params["hashes"], wanted.length)
     result = {"entropy_bits": wanted.entropy_bits, "length": wanted.length}

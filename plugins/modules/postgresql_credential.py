@@ -7,18 +7,29 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: postgresql_credential
-short_description: Make a PostgreSQL login valid beside the current one, or end it
+short_description: Make a PostgreSQL server in a container accept a login beside the current one, or revoke it
 version_added: 0.1.0
 author:
   - chat4all maintainers (@chat4all)
 description:
-  - With O(strategy=pair) two logins alternate, and each of them works as O(owner) (C(ALTER ROLE ... SET role)), so that ownership and
-    grants never change hands. The owner's settings, connection limit, expiry and right to connect are copied to the login.
-  - With O(strategy=single_user) the password of the one user is changed in place. From then on new connections with the old password
-    are refused.
-  - Passwords reach the server as SCRAM-SHA-256 verifiers that are made here, by standard input, with statement logging off.
-  - O(state=absent) takes the password away, ends the sessions and checks that a login over the network is refused because of the
-    password. The login becomes C(NOLOGIN), but for the first superuser of an image, whose trusted local socket has to keep working.
+  - PostgreSQL holds one password per role, so a password that is changed in place refuses every client that still has the old one.
+    Here two logins alternate instead. Both are members of O(owner) and begin every session as it (C(ALTER ROLE ... SET role)), so that
+    C(current_user), ownership and privileges never change; only C(session_user) does.
+  - With O(state=present) the idle one of the two gets a password. What belongs to a login and does not follow C(SET ROLE) is copied from
+    O(owner) each time, that is its settings (everywhere and per database), its connection limit, its C(VALID UNTIL) and
+    C(REPLICATION), and what a setting no longer is on O(owner) is taken from the login. Memberships of O(owner) need no copy, since its
+    members have them too. The right to connect is granted where O(owner) can connect and the login could not.
+  - With O(state=absent) a login loses its password and its sessions are ended. Then a login with the old password is tried over
+    the network and must be refused for its password. Last the role becomes C(NOLOGIN), save for the server's first superuser, which
+    must still be able to use the server's own trusted socket.
+  - The server gets a SCRAM-SHA-256 verifier made by the module, never a password, by standard input, and in a session whose
+    statements it does not log (C(log_statement) and its kin, C(pg_stat_statements), C(pgaudit), C(pg_stat_activity)).
+  - Nobody's ownership is changed. Where O(owner) is a superuser, as the first user of the official image is, its logins have
+    a superuser's rights after C(SET ROLE) as well; RV(owner_superuser) says so.
+notes:
+  - A role that exists already counts as an alternating login when it is a member of O(owner) and its setting C(role) is O(owner).
+    Any other role of that name is refused and left as it is. Roles that the module makes also say so in their comment.
+  - Row-level security or an audit that looks at C(session_user) sees the alternating names.
 extends_documentation_fragment:
   - chat4all.secrets.attributes
   - chat4all.secrets.attributes.posix
@@ -26,30 +37,40 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
+    details:
+      - Everything is looked at, and refused where it would be; no login is tried.
   diff_mode:
-    support: none
+    support: full
+    details:
+      - Names what would change, never a value.
   idempotent:
     support: full
     details:
-      - The password is compared with the verifier that the server holds.
+      - Whether the password is set already is found out with the server's verifier.
+      - With O(state=absent) a login that is revoked already is still tried, to see it refused.
 options:
   state:
-    description: Whether the credential shall be valid or ended.
+    description:
+      - V(present) makes the server accept O(credential).
+      - V(absent) revokes it.
     type: str
     choices: [present, absent]
     default: present
   strategy:
-    description: How a new value is made valid.
+    description:
+      - V(pair) sets the password of the idle login and never touches O(current).
+      - V(single_user) changes the password of the one user in place. Its clients are refused until they have the new one, and the old
+        password is dead at once, so that there is nothing to revoke.
     type: str
     choices: [pair, single_user]
     default: pair
   credential:
-    description: The login that shall be valid, or ended; with the password that shall log in, or be refused.
+    description: The login to accept or to revoke.
     type: dict
     required: true
     suboptions:
       user:
-        description: The user's name.
+        description: Its name, at most 63 bytes.
         type: str
         required: true
       password:
@@ -57,23 +78,27 @@ options:
         type: str
         required: true
   current:
-    description: The login in use, which is never altered with O(strategy=pair).
+    description:
+      - The login that is in use and must stay so. Required with O(strategy=pair).
+      - It is O(owner) itself, or an alternating login.
     type: dict
     suboptions:
       user:
-        description: The user's name.
+        description: Its name.
         type: str
         required: true
       password:
-        description: Its password.
+        description: Its password. When given, nothing is revoked unless the server holds this password for it.
         type: str
   admin_login:
     description:
-      - A superuser of its own, made and tried before the password of an image's first superuser goes.
+      - A superuser login of its own, which is made with O(state=present) and tried over the network.
+      - Required before the server's first superuser is revoked; it must get in over the network right then.
+      - A superuser of that name that is there already must have this password or have been made by this module.
     type: dict
     suboptions:
       user:
-        description: The user's name.
+        description: Its name; no login of the application.
         type: str
         required: true
       password:
@@ -81,106 +106,147 @@ options:
         type: str
         required: true
   iterations:
-    description: Iterations of the SCRAM verifier.
+    description: The iterations of the SCRAM verifier. More make guessing, and every login, slower.
     type: int
     default: 4096
   state_dir:
-    description: The deployment's state folder, whose lock is held while the module works.
+    description: The deployment's state folder, whose lock is held while the module works. No lock by default.
     type: path
+seealso:
+  - module: chat4all.secrets.postgresql_credential_info
+  - module: chat4all.secrets.password
 """
 
 EXAMPLES = r"""
-- name: Let chat4all_1 log in beside chat4all
+- name: Have the server accept a second login, which works as chat4all
   chat4all.secrets.postgresql_credential:
-    container: chat4all-postgres-1
+    container: chat4all-postgres
     host: postgres
     owner: chat4all
     current:
       user: chat4all
     credential:
       user: chat4all_1
-      password: "{{ vaulted_new_password }}"
+      password: "{{ new_password }}"
     admin_login:
       user: chat4all_admin
-      password: "{{ vaulted_admin_password }}"
-  no_log: true
+      password: "{{ admin_password }}"
 
-- name: End chat4all's password
+- name: Revoke the first one
   chat4all.secrets.postgresql_credential:
     state: absent
-    container: chat4all-postgres-1
+    container: chat4all-postgres
     host: postgres
     owner: chat4all
     current:
       user: chat4all_1
+      password: "{{ new_password }}"
     credential:
       user: chat4all
-      password: "{{ vaulted_old_password }}"
+      password: "{{ old_password }}"
     admin_login:
       user: chat4all_admin
-      password: "{{ vaulted_admin_password }}"
-  no_log: true
+      password: "{{ admin_password }}"
 """
 
 RETURN = r"""
 user:
-  description: The user that was set.
-  returned: O(state=present)
+  description: The login.
+  returned: success
   type: str
-refused:
-  description: Whether a login with the old password was tried and refused.
-  returned: O(state=absent)
+  sample: chat4all_1
+actions:
+  description: What changed, or would in check mode, without values.
+  returned: success
+  type: list
+  elements: str
+  sample: [role, membership in chat4all, setting role]
+databases:
+  description: The databases that O(owner) can connect to, those of O(databases) when given.
+  returned: O(state=present)
+  type: list
+  elements: str
+  sample: [chat4all, postgres]
+owner_superuser:
+  description: Whether O(owner), and so each of its logins, has a superuser's rights.
+  returned: O(state=present)
   type: bool
+ended_sessions:
+  description: How many sessions of the login were ended.
+  returned: O(state=absent)
+  type: int
+refused:
+  description: How the server refused the login over the network; empty in check mode.
+  returned: O(state=absent)
+  type: str
+  sample: 'FATAL:  password authentication failed for user "chat4all"'
 """
 
+import contextlib
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import DockerCli
+from ansible_collections.chat4all.secrets.plugins.module_utils import postgresql
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
-from ansible_collections.chat4all.secrets.plugins.module_utils.masking import Masker
-from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql import Credentials, Login, Server
+from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql import Credential, Login
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import kernel_lock
 
 
-def carry_out(params: dict, check_mode: bool) -> dict:
-    login = Login(**params["credential"])
-    admin = Login(**params["admin_login"]) if params["admin_login"] else None
-    masker = Masker([login.password, admin.password if admin else None])
-    server = Server(DockerCli(masker), params["container"], params["host"], params["port"])
-    credentials = Credentials(server, params["owner"])
-    current = (params["current"] or {}).get("user") or params["owner"]
-    with kernel_lock(None if check_mode else params["state_dir"]):
+def work(params: dict, check_mode: bool) -> dict:
+    credential, current, admin_login = (
+        Login.given(name, params[name]) for name in ("credential", "current", "admin_login")
+    )
+    if params["iterations"] < 1:
+        raise SecretsError(f"iterations: {params['iterations']} is too few; PostgreSQL's own number is 4096")
+    single_user = params["strategy"] == "single_user"
+    if params["state"] == "absent" and single_user:
+        raise SecretsError(
+            "state: absent means nothing with strategy: single_user, whose old password is dead once the new one is set; "
+            "use state: present with the new one"
+        )
+    with contextlib.nullcontext() if check_mode else kernel_lock(params["state_dir"]):
+        # A first user whose socket asks for a password is the current login, before there is any administrator.
+        server = postgresql.connected(params, [credential, admin_login], [current] if current and current.password else [])
+        login = Credential(
+            server,
+            params["owner"],
+            credential,
+            current,
+            admin_login,
+            databases=params["databases"],
+            iterations=params["iterations"],
+            check_mode=check_mode,
+        )
         if params["state"] == "absent":
-            if params["strategy"] == "single_user":
-                raise SecretsError("state=absent with strategy=single_user: the only login cannot be ended")
-            return credentials.revoke(login, current, admin, check_mode)
-        if params["strategy"] == "single_user":
-            return credentials.set_password(login, params["iterations"], check_mode)
-        return credentials.make_pair(login, current, admin, params["iterations"], check_mode)
+            return login.absent()
+        return login.present_single_user() if single_user else login.present_pair()
 
 
 def main() -> None:
-    user = {"type": "str", "required": True}
-    password = {"type": "str", "required": True, "no_log": True}
     module = AnsibleModule(
         argument_spec={
+            **postgresql.ARGUMENTS,
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "strategy": {"type": "str", "choices": ["pair", "single_user"], "default": "pair"},
-            "container": {"type": "str", "required": True},
-            "host": {"type": "str", "required": True},
-            "port": {"type": "int", "default": 5432},
-            "owner": {"type": "str", "required": True},
-            "credential": {"type": "dict", "required": True, "options": {"user": user, "password": password}},
-            "current": {"type": "dict", "options": {"user": user, "password": {"type": "str", "no_log": True}}},
-            "admin_login": {"type": "dict", "options": {"user": user, "password": password}},
+            "credential": {"type": "dict", "required": True, "options": postgresql.REQUIRED_LOGIN},
+            "current": {"type": "dict", "options": postgresql.LOGIN},
+            "admin_login": {"type": "dict", "options": postgresql.REQUIRED_LOGIN},
             "iterations": {"type": "int", "default": 4096},
             "state_dir": {"type": "path"},
         },
+        required_if=[("strategy", "pair", ["current"])],
         supports_check_mode=True,
     )
+    # Ansible would black out a user name wherever a weak password is the same word.
+    public = postgresql.public_words(module.params)
+    module.no_log_values = {value for value in module.no_log_values if value not in public}
+    invocation = {"module_args": postgresql.without_passwords(module.params)}
     try:
-        module.exit_json(**carry_out(module.params, module.check_mode))
+        result = work(module.params, module.check_mode)
     except SecretsError as error:
-        module.fail_json(msg=error.message)
+        module.fail_json(msg=error.message, invocation=invocation)
+    if module._diff:
+        result["diff"] = {"before": "", "after": "".join(f"{action}\n" for action in result["actions"])}
+    module.exit_json(**result, invocation=invocation)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: postgresql_credential_info
-short_description: Tell which PostgreSQL logins work, and who uses which
+short_description: See which PostgreSQL logins are accepted, and who is connected with which
 version_added: 0.1.0
 author:
   - chat4all maintainers (@chat4all)
 description:
-  - Tries logins over the containers' network, one attempt each, and lists the server's sessions by user and address.
-  - Only an authentication failure proves a password wrong; a server that cannot be reached proves nothing.
+  - Tries logins over the containers' network, as consumers do, in every database that matters; never on the socket or on 127.0.0.1,
+    where the official image lets in anybody.
+  - Lists the sessions of clients by user and address, and waits on request until a user has none left.
+  - Counts the refused logins in the server's own log.
 extends_documentation_fragment:
   - chat4all.secrets.attributes
   - chat4all.secrets.attributes.posix
@@ -21,13 +23,13 @@ extends_documentation_fragment:
   - chat4all.secrets.postgresql
 options:
   credentials:
-    description: The logins to try.
+    description: The logins to try, each at most once when its password is refused.
     type: list
     elements: dict
     default: []
     suboptions:
       label:
-        description: The name of the login in RV(logins).
+        description: By what the result calls it.
         type: str
         required: true
       user:
@@ -35,19 +37,16 @@ options:
         type: str
         required: true
       password:
-        description: Its password.
+        description: The user's password.
         type: str
         required: true
-  databases:
-    description: The databases to log in to; all that the owner may connect to, by default.
-    type: list
-    elements: str
-    default: []
   idle_user:
-    description: Wait until this user has no session.
+    description:
+      - Wait until no client has had a session as this user for O(idle_for) seconds, or until O(timeout).
+      - The server is looked at four times a second, so a session that lives for less than that may be missed.
     type: str
   idle_for:
-    description: Seconds for which O(idle_user) must have had no session.
+    description: Seconds without a session, for O(idle_user).
     type: float
     default: 2
   timeout:
@@ -55,105 +54,160 @@ options:
     type: float
     default: 60
   refused_since:
-    description: Count the logins that the server refused since this time (seconds of the epoch).
-    type: int
-  probes:
-    description: How many refused logins since O(refused_since) were tried on purpose; they are not counted.
+    description: Count the refused logins since this time, in seconds since 1970 UTC by the clock of the container's host.
+    type: float
+  own_refusals:
+    description:
+      - How many logins of M(chat4all.secrets.postgresql_credential) with O(chat4all.secrets.postgresql_credential#module:state=absent)
+        were refused since O(refused_since).
+      - Only needed where the server's log does not show a client's address (C(%h) in C(log_line_prefix), or C(log_connections)); as many
+        refused passwords are then taken for these.
     type: int
     default: 0
+seealso:
+  - module: chat4all.secrets.postgresql_credential
 """
 
 EXAMPLES = r"""
-- name: Does the stored password work, and who is connected?
+- name: Does the new login work, and is the old user still in use?
   chat4all.secrets.postgresql_credential_info:
-    container: chat4all-postgres-1
+    container: chat4all-postgres
     host: postgres
     owner: chat4all
     credentials:
-      - label: current
+      - label: new
         user: chat4all_1
-        password: "{{ vaulted_password }}"
-  no_log: true
-  register: database
+        password: "{{ new_password }}"
+    idle_user: chat4all
+  register: found
+  failed_when: found.logins.new.status != 'accepted' or not found.idle
 """
 
 RETURN = r"""
 logins:
-  description: >-
-    For each label C(status) (V(accepted), V(rejected) or V(unknown)), C(reason), and C(databases) with C(current_user) and
-    C(session_user).
+  description:
+    - The outcome of each of O(credentials), by its label.
+    - Only a refused password makes a V(rejected). Whatever else goes wrong proves nothing and is V(unknown), with its C(reason);
+      so is a login that C(pg_hba.conf) lets in without asking for a password (V(trust)).
+    - An accepted login has C(databases), with the C(current_user) and C(session_user) that it has in each.
   returned: success
   type: dict
+  sample:
+    new:
+      status: accepted
+      reason: ''
+      databases:
+        chat4all: {current_user: chat4all, session_user: chat4all_1}
 sessions:
-  description: The clients' sessions with C(user), C(address), C(application), C(state) and C(count); those of this module left out.
+  description:
+    - The sessions of clients, at the end of the wait, by user, address (V(null) is the server's own socket), application name and state.
+    - Left out are the module's own (known by application name and address) and those of the server's first superuser on its own
+      trusted socket or loopback, which need no password and stay possible after a revocation.
   returned: success
   type: list
   elements: dict
+  sample:
+    - {user: chat4all_1, address: 172.18.0.5, application: PostgreSQL JDBC Driver, state: idle, count: 10}
+idle:
+  description: Whether O(idle_user) was idle for O(idle_for) seconds; V(null) without O(idle_user).
+  returned: success
+  type: bool
+own_addresses:
+  description: The server container's own addresses, from which logins are tried.
+  returned: success
+  type: list
+  elements: str
+  sample: [172.18.0.2]
+databases:
+  description: The databases that O(owner) can connect to, those of O(databases) when given.
+  returned: success
+  type: list
+  elements: str
+  sample: [chat4all, postgres]
 refused_logins:
-  description: The number of refused logins; V(null) where the server's log does not go to its container's output.
-  returned: when O(refused_since) is given
+  description:
+    - How many logins of O(owner) and its members were refused since O(refused_since), for whatever reason, ours left out.
+    - V(null) when not asked for, or when C(docker logs) does not show the server's log in English.
+  returned: success
   type: int
+  sample: 0
+own_refused_logins:
+  description: How many of our own logins were refused in that time; V(null) as above.
+  returned: success
+  type: int
+  sample: 1
 server_version:
   description: The server's version.
   returned: success
   type: str
+  sample: '17.6'
+bootstrap_user:
+  description: The server's first superuser, which every server has (C(POSTGRES_USER) in the official image).
+  returned: success
+  type: str
+  sample: chat4all
+owner_superuser:
+  description: Whether O(owner) is a superuser.
+  returned: success
+  type: bool
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import DockerCli
+from ansible_collections.chat4all.secrets.plugins.module_utils import postgresql
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
-from ansible_collections.chat4all.secrets.plugins.module_utils.masking import Masker
-from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql import Credentials, Login, Server
+from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql import Login
 
 
-def look(params: dict) -> dict:
-    logins = {given["label"]: Login(given["user"], given["password"]) for given in params["credentials"]}
-    masker = Masker(login.password for login in logins.values())
-    server = Server(DockerCli(masker), params["container"], params["host"], params["port"])
-    credentials = Credentials(server, params["owner"])
+def work(params: dict) -> dict:
+    labels = [given["label"] for given in params["credentials"]]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise SecretsError(f"credentials: label {label} is there twice; give each its own")
+    credentials = {given["label"]: Login.given("credentials", given) for given in params["credentials"]}
     if params["idle_user"]:
-        credentials.wait_idle(params["idle_user"], params["idle_for"], params["timeout"])
-    facts = credentials.facts(*[login.user for login in logins.values()])
-    result = {
-        "logins": credentials.log_in(logins, facts, params["databases"]),
-        "sessions": facts["sessions"],
-        "server_version": facts["server_version"],
-    }
-    if params["refused_since"] is not None:
-        result["refused_logins"] = credentials.refused_logins(params["refused_since"], params["probes"])
-    return result
+        postgresql.check_name("idle_user", params["idle_user"])
+    result = postgresql.info(
+        postgresql.connected(params, credentials.values()),
+        params["owner"],
+        credentials,
+        databases=params["databases"],
+        idle_user=params["idle_user"],
+        idle_for=params["idle_for"],
+        timeout=params["timeout"],
+        refused_since=params["refused_since"],
+        own_refusals=params["own_refusals"],
+    )
+    return {"changed": False, **result}
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "container": {"type": "str", "required": True},
-            "host": {"type": "str", "required": True},
-            "port": {"type": "int", "default": 5432},
-            "owner": {"type": "str", "required": True},
+            **postgresql.ARGUMENTS,
             "credentials": {
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "options": {
-                    "label": {"type": "str", "required": True},
-                    "user": {"type": "str", "required": True},
-                    "password": {"type": "str", "required": True, "no_log": True},
-                },
+                # Passwords are, each by itself.
+                "no_log": False,
+                "options": {"label": {"type": "str", "required": True}, **postgresql.REQUIRED_LOGIN},
             },
-            "databases": {"type": "list", "elements": "str", "default": []},
             "idle_user": {"type": "str"},
             "idle_for": {"type": "float", "default": 2},
             "timeout": {"type": "float", "default": 60},
-            "refused_since": {"type": "int"},
-            "probes": {"type": "int", "default": 0},
+            "refused_since": {"type": "float"},
+            "own_refusals": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
+    # Ansible would black out a user name wherever a weak password is the same word.
+    public = postgresql.public_words(module.params)
+    module.no_log_values = {value for value in module.no_log_values if value not in public}
+    invocation = {"module_args": postgresql.without_passwords(module.params)}
     try:
-        module.exit_json(changed=False, **look(module.params))
+        module.exit_json(**work(module.params), invocation=invocation)
     except SecretsError as error:
-        module.fail_json(msg=error.message)
+        module.fail_json(msg=error.message, invocation=invocation)
 
 
 if __name__ == "__main__":

@@ -178,6 +178,8 @@ class Deployment:
 
     def entry(self, name: str) -> dict[str, Any]:
         """Return what the store holds of a credential; raises where it was never provisioned."""
+        if name not in self.arguments["catalog"]:
+            raise SecretsError(f"{name}: not in secrets_catalog; there are {', '.join(self.arguments['catalog'])}")
         entry = self.stored(name)
         if entry.get("current"):
             return entry

@@ -85,6 +85,13 @@ class Rotation:
             "keep", rotation=self.id, owner=owner(), lease=LEASE, store_id=store.id, serial=store.serial, record=record
         )
 
+    def _release(self, outcome: str) -> None:
+        """End the lock, and have the target remember how the rotation ended."""
+        store = self.deployment.store
+        self.deployment.state(
+            "release", rotation=self.id, store_id=store.id, serial=store.serial, outcome={self.name: outcome}
+        )
+
     def credential_info(self, facts: dict[str, Any], entry: dict[str, Any], **arguments: Any) -> dict[str, Any]:
         return self.deployment.module(f"{facts['modules']}_credential_info", **self._server(facts, entry), **arguments)
 
@@ -109,6 +116,7 @@ class Rotation:
             "host": facts["service"],
             "port": facts["port"],
             "owner": entry.get("role") or facts["role"],
+            "admin": entry.get("admin"),
         }
 
     def log_in(self, facts: dict[str, Any], entry: dict[str, Any], *labels: str, **arguments: Any) -> dict[str, Any]:
@@ -331,7 +339,7 @@ class Rotation:
                 **self.deployment.project(),
                 services=[name for name in self.facts["consumers"] if name not in skipped],
                 options=self.deployment.arguments["services"],
-                mask_variables=list(self.facts["variables"].values()),
+                mask_variables=[self.facts["variables"]["password"]],
                 accept_weak=self.arguments["accept_weak"],
                 log_dir=folder,
                 progress=progress,
@@ -358,8 +366,9 @@ class Rotation:
             if session["user"] in using:
                 address = session["address"] or "the server's own socket"
                 using[session["user"]].add(addresses.get(address, address))
-        if using[old]:
-            raise SecretsError(f"{old} is still used by {', '.join(sorted(using[old]))}; end that session")
+        if not info["idle"]:
+            who = ", ".join(sorted(using[old])) or "sessions that come and go"
+            raise SecretsError(f"{old} is still used by {who}; end that session")
         consumers = [name for name in self.facts["consumers"] if name not in self.arguments["skip_services"]]
         seen = [name for name in consumers if name in using[new]]
         unseen = len(consumers) - len(seen)
@@ -379,7 +388,7 @@ class Rotation:
         self.deployment.store.change(move)
         self.note(step="finish")
         if self.facts["grace"]:
-            self.deployment.state("release", rotation=self.id)
+            self._release("ok")
             self._summary(refused_at="", revoke_after=revoke_after.isoformat())
         return {"changed": True}
 
@@ -401,8 +410,7 @@ class Rotation:
         self.deployment.store.change(drop)
         self.deployment.line("revoke", "old password refused over the network")
         if previous["rotation"] == self.id or self.opened["purpose"] == "revoke":
-            store = self.deployment.store
-            self.deployment.state("release", rotation=self.id, store_id=store.id, serial=store.serial)
+            self._release("ok")
             self._summary(refused_at=refused_at, revoke_after="")
         return {"changed": True}
 
@@ -410,7 +418,7 @@ class Rotation:
         entry, deployment = self.entry(), self.deployment
         # The one login that was tried on purpose, to see the old password refused, is not counted.
         info = self.credential_info(
-            self.facts, entry, refused_since=int(self.opened["started"]), probes=1 if refused_at else 0
+            self.facts, entry, refused_since=int(self.opened["started"]), own_refusals=1 if refused_at else 0
         )
         due = datetime.datetime.fromisoformat(entry["current"]["created"]) + datetime.timedelta(
             seconds=self.facts["interval"]
@@ -438,7 +446,7 @@ class Rotation:
         if not pending:
             working = f"working, on {user}"
             rerun = "ends the old value" if entry.get("previous") else "starts again"
-            deployment.state("release", rotation=self.id)
+            self._release(f"STOPPED at {step}")
         elif step in ("drain", "finish"):
             # The new value works everywhere; going back for one foreign session would harm more than it helps.
             working, rerun = f"working, on {pending['user']}; {user} stays valid too", "looks again"
@@ -451,7 +459,7 @@ class Rotation:
         if record.get("log"):
             details.append(("Look", f"{deployment.host}:{record['log']} (masked)"))
         deployment.show(report.stopped(self.name, step, reason, details), color="red")
-        return {"changed": bool(pending), "failed": True, "msg": f"{self.name} stopped at {step.replace('_', ' ')}: {reason}"}
+        return {"changed": bool(pending), "failed": True, "msg": f"{self.name} was not rotated; why, and what to do: the block STOPPED above"}
 
     def _go_back(self, entry: dict[str, Any], pending: dict[str, Any], step: str) -> None:
         deployment = self.deployment
@@ -473,8 +481,7 @@ class Rotation:
             credentials[self.name].pop("pending")
 
         deployment.store.change(retire)
-        store = deployment.store
-        deployment.state("release", rotation=self.id, store_id=store.id, serial=store.serial)
+        self._release(f"STOPPED at {step}")
 
     # -- failures
 

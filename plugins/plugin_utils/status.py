@@ -60,12 +60,16 @@ class Status:
         unfinished = bool(entry.get("pending")) or record.get("credential") == name
         row.update(age=f"{age.days}d", due=f"{due.days}d", last="STOPPED" if unfinished else "ok")
         state = self._now(facts, entry, stale, record)
+        outcome = memory["outcomes"].get(name, "ok")
+        if outcome != "ok" and not unfinished:
+            row["last"] = "STOPPED"
+            state += f"; the last rotation {outcome.replace('_', ' ')}; rerun retries"
         overdue = due.total_seconds() < 0
         if overdue:
             state += f"; OVERDUE -> rotate -e rotate={name}"
         elif due.total_seconds() < facts["interval"] * SOON:
             state += "; due soon"
-        return {**row, "now": state, "needs": overdue or unfinished or "DRIFT" in state or "cannot" in state}
+        return {**row, "now": state, "needs": overdue or row["last"] == "STOPPED" or "DRIFT" in state or "cannot" in state}
 
     def _now(self, facts: dict[str, Any], entry: dict[str, Any], stale: set[str], record: dict[str, Any]) -> str:
         name = facts["name"]

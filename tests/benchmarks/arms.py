@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The ways of rotating that are compared. ``prepare`` is called once, on the running stack; ``rotate`` is what is timed."""
+"""The ways of rotating that are compared: ``prepare`` once, on the running stack; ``rotate`` is what is timed."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ class ServerLog:
 
     def __init__(self, container: str, own_hosts: Iterable[str], *, admin: str) -> None:
         self.container = container
-        self.admin = admin
+        self._log_in = ("psql", "--no-psqlrc", "--quiet", f"--username={admin}", "--dbname=template1", "--command=")
         self._counter = LoginCounter(own_hosts)
         self._marks: dict[str, threading.Event] = {}
         self._stretches: dict[str, Logins] = {}
@@ -166,8 +166,7 @@ class ServerLog:
         self._marks[name] = threading.Event()
         # The log is one pipe: what stands before our own login's line has been written before it.
         subprocess.run(
-            ["docker", "exec", "--env", f"PGAPPNAME={name}", self.container]
-            + ["psql", "--no-psqlrc", "--quiet", "--username", self.admin, "--dbname", "template1", "--command", ""],
+            ["docker", "exec", "--env", f"PGAPPNAME={name}", self.container, *self._log_in],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=True,

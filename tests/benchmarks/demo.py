@@ -99,15 +99,16 @@ def verdict(results: dict[str, Result]) -> list[str]:
     faults = []
     if ours.logins.refused:
         faults.append(f"alternating_users: {ours.logins.refused} refused logins: {dict(ours.logins.reasons)}")
-    if ours.requests.http_failures:
-        faults.append(f"alternating_users: {ours.requests.http_failures} failed requests: {dict(ours.requests.reasons)}")
+    failed = ours.requests.http_failures
+    if failed:
+        faults.append(f"alternating_users: {failed} failed requests: {dict(ours.requests.reasons)}")
     if not usual.logins.refused:
         faults.append("seed_procedure: no login was refused, so this measurement would not show one")
     return faults
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Rotate a live stack's database password, by the usual procedure and by ours.")
+    parser = argparse.ArgumentParser(description="Rotate a live stack's database password: the usual way, and ours.")
     parser.add_argument("--rotations", type=int, default=2, help="of each kind (2)")
     parser.add_argument("--keep", action="store_true", help="leave the stack running")
     options = parser.parse_args()
@@ -135,8 +136,8 @@ def main() -> int:
     }
     probes = results["alternating_users"].logins.negative_probes
     say(f"\n{arms_table(shown)}\n")
-    say(f"Logins are counted in PostgreSQL's own log; {probes} wrong logins of ours (the old password, which must be refused)")
-    say(f"are left out, and 1 deliberate one per arm was seen. Figures: {os.path.relpath(FIGURES, ROOT)}")
+    say("Logins are counted in PostgreSQL's own log. Left out are a deliberate wrong login per arm, which was seen,")
+    say(f"and our {probes} tries of the old passwords, which were refused. Figures: {os.path.relpath(FIGURES, ROOT)}")
     faults = verdict(results)
     for fault in faults:
         print(f"DEMO FAILED  {fault}", file=sys.stderr)

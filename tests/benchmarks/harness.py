@@ -60,6 +60,7 @@ def run(command: Sequence[str], *, show: bool = False, **environment: str) -> st
         stderr=None if show else subprocess.STDOUT,
         text=True,
         timeout=COMMAND_TIMEOUT,
+        check=False,
     )
     if done.returncode:
         tail = "\n".join((done.stdout or "").splitlines()[-15:])
@@ -201,7 +202,8 @@ class Deployment:
     def containers(self) -> dict[str, str]:
         """Return the service of each of the project's containers, by its id; running or not."""
         row = '{{.ID}} {{.Label "com.docker.compose.service"}}'
-        return dict(line.split() for line in self.stack.docker("ps", "--all", "--filter", self._mine, "--format", row).splitlines())
+        rows = self.stack.docker("ps", "--all", "--filter", self._mine, "--format", row).splitlines()
+        return dict(each.split() for each in rows)
 
     def recreated_by_up(self) -> list[str]:
         """Do a plain ``docker compose up -d`` and return the services whose containers it replaced or added."""

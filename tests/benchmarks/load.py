@@ -56,19 +56,19 @@ class RequestCounter:
     def _gap(self, now: float) -> None:
         self._requests.longest_gap_s = max(self._requests.longest_gap_s, now - self._last_success)
 
-    def add(self, path: str, outcome: int | str, direct: bool, now: float) -> None:
-        """Count one request: the status of its answer, or why there was none."""
+    def add(self, path: str, status: int, said: str, direct: bool, now: float) -> None:
+        """Count one request: the status of its answer (0: there was none), and what was said."""
         with self._lock:
             requests = self._requests
             requests.http_requests += 1
             # A 500 is the service's own word that its direct call failed: the proxy did its part.
-            reached = outcome == 200 or (direct and outcome == 500)
+            reached = status == 200 or (direct and status == 500)
             if direct and reached:
                 requests.direct_calls += 1
-                requests.direct_failures += outcome == 500
+                requests.direct_failures += status == 500
             if not reached:
                 requests.http_failures += 1
-                requests.reasons[f"{path}: {outcome}"] += 1
+                requests.reasons[f"{path}: {status} {said}".splitlines()[0]] += 1
             elif not direct:
                 self._gap(now)
                 self._last_success = now
@@ -148,7 +148,7 @@ class Load:
         due, spent = time.monotonic() + offset, 0.0
         while not self._stop.wait(max(0.0, due - time.monotonic())) and not self.ended:
             path = paths[number % len(paths)]
-            outcome = self._request(path)
+            status, said = self._request(path)
             number += 1
             # A late thread does not catch up: the rate is an upper bound.
             due = max(due + interval, time.monotonic())
@@ -157,16 +157,16 @@ class Load:
                 self._left -= 1
                 self._cpu += cpu - spent
             spent = cpu
-            self._counter.add(path, outcome, direct, time.monotonic())
+            self._counter.add(path, status, said, direct, time.monotonic())
 
-    def _request(self, path: str) -> int | str:
+    def _request(self, path: str) -> tuple[int, str]:
         connection = http.client.HTTPConnection(*self._address, timeout=TIMEOUT)
         try:
             connection.request("GET", path, headers={"Connection": "close"})
             answer = connection.getresponse()
-            answer.read()
-            return answer.status
+            body = answer.read(200)
+            return answer.status, body.decode(errors="replace").strip()
         except (OSError, http.client.HTTPException) as error:
-            return type(error).__name__
+            return 0, type(error).__name__
         finally:
             connection.close()

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The benchmark of docs/benchmarks.md: ``python tests/benchmarks/rotation.py [--rotations N] [--rounds N] [--arms A,B]``.
+"""The benchmark of docs/benchmarks.md: ``python tests/benchmarks/rotation.py [--rotations N] [--rounds N] [--arms A]``.
 
-Ours rotates N times in a row under load. Then come rounds in which each arm rotates once, on a stack of its own while the
-others are paused, so that the noise of the machine hits all alike: times are compared within these rounds alone.
+Ours rotates N times in a row under load. Then come rounds in which each arm rotates once, on a stack of its own while
+the others are paused, so that the noise of the machine hits all alike: times are compared within these rounds alone.
 The figures go to ``build/benchmark/rotation.json``.
 """
 
@@ -157,17 +157,15 @@ class Benchmark:
 
 def table(figures: dict[str, Any]) -> str:
     lines = [arms_table(figures["arms"]), ""]
-    lines += [f"{name:<56}{figure(ratio)}" if ratio is None else f"{name:<56}{ratio:.2f}" for name, ratio in figures["ratios"].items()]
+    for name, ratio in figures["ratios"].items():
+        lines.append(f"{name:<56}{figure(ratio) if ratio is None else format(ratio, '.2f')}")
     lines.append(f"{'Ansible start-up (s)':<56}{figure(figures['ansible_startup_s'])}")
     for count, each in figures["consumers"].items():
         refused, failed = each["refused_logins"], each["http_failures"]
-        lines.append(
-            f"{count + ' consumers':<15}{figure(each['median_s'])} s per rotation, {refused} refused logins, {failed} failed requests"
-        )
-        lines.append(
-            f"{'':<15}--check announced for the service that is called directly: {each['announced_for_direct_call']}; "
-            f"{each['direct_failures']} of {each['direct_calls']:,} calls failed"
-        )
+        row = f"{figure(each['median_s'])} s per rotation, {refused} refused logins, {failed} failed requests"
+        lines.append(f"{count + ' consumers':<15}{row}")
+        row = f"direct calls: {each['direct_failures']} of {each['direct_calls']:,} failed"
+        lines.append(f"{'':<15}{row}; --check had announced: {each['announced_for_direct_call']}")
     return "\n".join(lines)
 
 

@@ -63,15 +63,16 @@ docker start "$container" > /dev/null
 [[ "$(docker wait "$container")" == 0 ]] || fail "$job failed"
 
 for wave in "$@"; do
+    read -ra services <<< "$wave"
     stale=() scale=()
-    for service in $wave; do
+    for service in "${services[@]}"; do
         mapfile -t running < <(of "$service")
         stale+=("${running[@]}")
         scale+=(--scale "$service=$((2 * ${#running[@]}))")
     done
-    docker compose create --no-recreate "${scale[@]}" $wave > /dev/null 2>&1
+    docker compose create --no-recreate "${scale[@]}" "${services[@]}" > /dev/null 2>&1
     fresh=()
-    for service in $wave; do
+    for service in "${services[@]}"; do
         mapfile -t created < <(of "$service" --all --filter status=created)
         fresh+=("${created[@]}")
     done

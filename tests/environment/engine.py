@@ -75,11 +75,13 @@ def wait(where: str | Path, process: subprocess.Popen[bytes] | None = None) -> N
 
 
 def born(pid: int) -> str:
-    """Return the start time of a process, which tells it from a later one with its number; nothing if it is gone."""
+    """Return the start time of a process, which tells it from a later one with its number; nothing if it has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
+    # In a container without an init an ended process stays, as a zombie.
+    return "" if fields[0] == "Z" else fields[19]
 
 
 def stop() -> None:

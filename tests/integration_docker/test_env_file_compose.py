@@ -234,8 +234,8 @@ def test_values_come_out_unchanged_of_a_file_with_foreign_lines_which_stay(compo
     before = FOREIGN.replace("\n", ending)
     # Ours are all over the file, some of them twice, before foreign lines and behind them.
     for name in source.sample(sorted(values), 60):
-        before = f"{before}{ending}{name}={dotenv.quote(source.choice(NASTY))}{ending}FOREIGN_{name}={dotenv.quote(values[name])}"
-        before += f"{ending}# {name}='"
+        before += f"{ending}{name}={dotenv.quote(source.choice(NASTY))}"
+        before += f"{ending}FOREIGN_{name}={dotenv.quote(values[name])}{ending}# {name}='"
     compose.write_services(consumers(values))
     compose.write_env(before)
     foreign = {name: value for name, value in compose.environments()["loaded"].items() if name not in values}
@@ -259,9 +259,14 @@ def test_values_arrive_in_a_container_unchanged(compose: Compose) -> None:
     try:
         for service in ("interpolated", "loaded"):
             # Not through DockerCli, which reads text and so turns a carriage return into a newline.
-            command = ["docker", "compose", "-p", PROJECT, "run", "--rm", "--no-TTY", "--entrypoint", "env", service, "--null"]
+            command = ["docker", "compose", "-p", PROJECT, "run", "--rm", "--no-TTY", "--entrypoint", "env"]
             shown = subprocess.run(
-                command, cwd=compose.folder, env=clean_environment(), check=True, capture_output=True, timeout=60
+                [*command, service, "--null"],
+                cwd=compose.folder,
+                env=clean_environment(),
+                check=True,
+                capture_output=True,
+                timeout=60,
             ).stdout.decode()
             seen = dict(entry.split("=", 1) for entry in shown.split("\0") if entry)
             assert {name: seen.get(name) for name in values} == values
@@ -272,10 +277,12 @@ def test_values_arrive_in_a_container_unchanged(compose: Compose) -> None:
 def random_files() -> list[str]:
     """Return files made of pieces of the format, those that a reader is likely to get wrong."""
     source = random.Random(SEED)
-    pieces = [*PIECES, "A=", "B=", "\nA=", "\nB=", "export A=", "A: ", "'x'", '"y"', "\\0377", "\t#", "=", "\n", "\v", "\x1c"]
+    pieces = [*PIECES, "A=", "B=", "\nA=", "\nB=", "export A=", "A: ", "'x'", '"y"', "\\0377", "\t#", "\v", "\x1c"]
     files = []
     while len(files) < 4000:
-        files.append("A=" + "".join(source.choices(pieces, k=source.randint(1, 14))) + source.choice(["", "\n", "\r\n"]))
+        files.append(
+            "A=" + "".join(source.choices(pieces, k=source.randint(1, 14))) + source.choice(["", "\n", "\r\n"])
+        )
     return files
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -33,7 +34,11 @@ class QualityError(Exception):
 
 @dataclass
 class Job:
-    """One tool. ``find`` reads what went wrong out of its output where the exit code does not tell."""
+    """One tool.
+
+    ``find`` reads what went wrong out of its output where the exit code does not tell; ``lines`` is a pattern of the
+    lines worth showing where it says a lot besides.
+    """
 
     name: str
     command: Sequence[str]
@@ -41,6 +46,11 @@ class Job:
     environment: Mapping[str, str] = field(default_factory=dict)
     timeout: float = 900
     find: Callable[[str], str] = lambda output: ""
+    lines: str = ""
+
+    def excerpt(self, output: str) -> str:
+        chosen = [line for line in output.splitlines() if re.search(self.lines, line)]
+        return "\n".join(chosen or output.strip().splitlines())
 
 
 @dataclass
@@ -64,7 +74,7 @@ def files() -> list[Path]:
 
 @contextmanager
 def clean_copy() -> Iterator[Path]:
-    """Give a copy of the checkout under ``ansible_collections/chat4all/secrets``, where tools may leave what they like."""
+    """Give a copy of the checkout as the collection ``chat4all.secrets``, where tools may leave what they like."""
     BUILD.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="quality-", dir=BUILD, ignore_cleanup_errors=True) as name:
         copy = Path(name) / "ansible_collections" / "chat4all" / "secrets"
@@ -130,7 +140,7 @@ class Runner:
                 self._stop()
                 raise
         for result in failed:
-            print(f"\n--- {result.job.name}: {result.problem}\n{result.output.strip()}")
+            print(f"\n--- {result.job.name}: {result.problem}\n{result.job.excerpt(result.output)}")
         print()
         return not failed
 

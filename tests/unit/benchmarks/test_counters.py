@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from ansible_collections.chat4all.secrets.tests.benchmarks.counters import LoginCounter, Logins
 
 HERE = Path(__file__).parent

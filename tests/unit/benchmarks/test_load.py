@@ -11,7 +11,6 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-
 from ansible_collections.chat4all.secrets.tests.benchmarks.load import Load, RequestCounter, Requests
 
 
@@ -84,10 +83,10 @@ def test_a_direct_call_that_the_proxy_could_not_deliver_is_a_failed_request(url:
 
 def test_the_longest_gap_is_between_two_successes_or_open_at_either_end() -> None:
     counter = RequestCounter(100.0)
-    counter.add("/", 200, False, 100.5)
-    counter.add("/", 503, False, 101.0)
-    counter.add("/", 200, False, 102.5)
-    counter.add("/", 200, True, 102.6)
+    counter.add("/", 200, "", False, 100.5)
+    counter.add("/", 503, "", False, 101.0)
+    counter.add("/", 200, "", False, 102.5)
+    counter.add("/", 200, "", True, 102.6)
     assert counter.next_stretch(103.0).longest_gap_s == 2.0
     assert counter.next_stretch(110.0).longest_gap_s == 7.0
 

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import pytest
-
 from ansible_collections.chat4all.secrets.tests.benchmarks.report import announced, arms_table
 
 PLAN = """\

@@ -62,7 +62,7 @@ def test_generated_values_are_written_without_quotes() -> None:
 
 @pytest.mark.parametrize("value", ["a\0b", "\udcff"])
 def test_a_value_that_no_file_can_carry_is_refused_by_its_name(value: str) -> None:
-    with pytest.raises(SecretsError, match="^API_KEY: holds a NUL or a broken character"):
+    with pytest.raises(SecretsError, match=r"^API_KEY: holds a NUL or a broken character"):
         dotenv.render("", {"API_KEY": value})
 
 

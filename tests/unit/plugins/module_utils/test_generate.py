@@ -75,19 +75,27 @@ def test_entropy_is_returned_and_beyond_the_minimum(kind: str, bits: float) -> N
     ("rule", "message"),
     [
         ({"kind": "secret"}, "kind: unknown 'secret'; use password, hex_key, uuid4, token"),
+        ({"lenght": 32}, "lenght: no part of a generation rule; there are kind, length, min_classes, min_entropy"),
+        ({"length": "long"}, "length: must be a number, not 'long'"),
+        ({"length": True}, "length: must be a number, not True"),
+        ({"length": 32.5}, "length: must be a number, not 32.5"),
+        ({"min_entropy": [128]}, "min_entropy: must be a number, not [128]"),
+        ({"forbidden": 0}, "forbidden: must be a string of characters"),
+        ({"kind": ["token"]}, "kind: unknown ['token']"),
         ({"length": 0}, "length: must be 1 to 1024, not 0"),
         ({"length": 2000}, "length: must be 1 to 1024, not 2000"),
         ({"length": 3, "min_entropy": 1}, "length: 3 characters cannot hold 4 classes; use 4 or more"),
         ({"length": 16}, "min_entropy: a password of 16 characters has 95.92 bits, not 128; use length 22 or more"),
         ({"min_entropy": 1e6}, "no length up to 1024 reaches it; ask for less"),
-        ({"min_entropy": math.nan}, "min_entropy: "),
+        ({"min_entropy": math.nan}, "min_entropy: must be a number, not nan"),
+        ({"kind": "uuid4", "min_entropy": "nan"}, "min_entropy: must be a number"),
         ({"min_classes": 0}, "min_classes: must be 1 or more, not 0"),
         ({"min_classes": 5}, "min_classes: 5 wanted, a password has 4; ask for fewer classes"),
-        ({"forbidden": "-._~"}, "min_classes: 4 wanted, a password has 3 after the forbidden ones; ask for fewer classes"),
+        ({"forbidden": "-._~"}, "min_classes: 4 wanted, a password has 3 after the forbidden ones"),
         ({"kind": "token", "min_classes": 4}, "min_classes: 4 wanted, a token has 3; ask for fewer classes"),
-        ({"kind": "hex_key", "forbidden": "0123456789abcdef"}, "forbidden: leaves no character for a hex_key; forbid fewer"),
+        ({"kind": "hex_key", "forbidden": "0123456789abcdef"}, "forbidden: leaves no character for a hex_key"),
         ({"kind": "hex_key", "length": 33}, "length: 33 hexadecimal digits are no whole bytes; use 34"),
-        ({"kind": "hex_key", "length": 30}, "min_entropy: a hex_key of 30 characters has 120 bits, not 128; use length 32 or more"),
+        ({"kind": "hex_key", "length": 30}, "has 120 bits, not 128; use length 32 or more"),
         ({"kind": "uuid4", "length": 36}, "length: a uuid4 has a fixed form; leave length out or use kind token"),
         ({"kind": "uuid4", "min_classes": 1}, "min_classes: a uuid4 has a fixed form"),
         ({"kind": "uuid4", "forbidden": "a"}, "forbidden: a uuid4 has a fixed form"),
@@ -99,6 +107,10 @@ def test_an_impossible_request_is_refused_in_one_line(rule: dict, message: str) 
         generate.policy(**rule)
     assert message in caught.value.message
     assert "\n" not in caught.value.message
+
+
+def test_a_rule_may_come_from_a_template_that_made_its_numbers_text() -> None:
+    assert generate.generate(kind="token", length="40", min_entropy="128").value.isalnum()
 
 
 def test_the_length_that_a_refusal_names_is_enough_and_the_shortest() -> None:
@@ -135,7 +147,8 @@ def test_scram_verifier_matches_its_own_password_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "verifier", [None, "", "md5d41d8cd98f00b204e9800998ecf8427e", "SCRAM-SHA-256$0:AAAA$AAAA:AAAA", "SCRAM-SHA-256$4096:A$A:A"]
+    "verifier",
+    [None, "", "md5d41d8cd98f00b204e9800998ecf8427e", "SCRAM-SHA-256$0:AAAA$AAAA:AAAA", "SCRAM-SHA-256$4096:A$A:A"],
 )
 def test_what_is_no_scram_verifier_matches_nothing(verifier: str | None) -> None:
     assert not generate.scram_matches(verifier, "")

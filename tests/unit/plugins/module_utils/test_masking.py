@@ -33,3 +33,24 @@ def test_a_value_that_contains_another_leaves_no_remainder():
 
 def test_short_values_would_mask_ordinary_words():
     assert Masker(["a", "user", None, ""]).mask("a user") == "a user"
+
+
+@pytest.mark.parametrize("before", ["", "u", "us", "use", "user:", "longer user name:"])
+@pytest.mark.parametrize("after", ["", "\n", "ab", '"}}'])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+def test_a_value_inside_a_longer_base64_text_cannot_be_decoded(before, after, encode):
+    secret = "ünïcode?>secret~"
+    masked = Masker([secret]).mask(encode(f"{before}{secret}{after}".encode()).decode())
+    assert MASK in masked
+    # Of the value's first and last byte some bits may remain, in the characters that they share with a neighbour.
+    assert len(masked.replace(MASK, "")) <= len(base64.b64encode((before + after).encode())) + 4
+
+
+def test_each_line_of_a_value_is_masked_by_itself():
+    masker = Masker(["-----BEGIN KEY-----\nMIIEvQIBADAN\n-----END KEY-----\n"])
+    assert masker.mask("1 MIIEvQIBADAN") == f"1 {MASK}"
+
+
+def test_the_longest_form_is_known():
+    assert Masker().longest == 0
+    assert Masker(["abcdef"]).longest == len(b"abcdef".hex())

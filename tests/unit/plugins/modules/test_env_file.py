@@ -41,7 +41,8 @@ def test_a_new_file_belongs_to_its_owner_alone_whatever_the_umask(tmp_path: Path
 
 def test_the_second_run_changes_nothing(tmp_path: Path) -> None:
     options = {"example": True, "gitignore": True, "state_dir": str(tmp_path / ".chat4all")}
-    assert run(tmp_path, **options)["files"] == [str(tmp_path / name) for name in (".gitignore", ".env.example", ".env")]
+    files = run(tmp_path, **options)["files"]
+    assert files == [str(tmp_path / name) for name in (".gitignore", ".env.example", ".env")]
     before = {path: path.stat().st_ino for path in tmp_path.iterdir()}
     result = run(tmp_path, **options)
     assert not result["changed"] and not result["added"] and not result["updated"] and not result["diff"]
@@ -91,11 +92,11 @@ def test_no_values_make_no_file(tmp_path: Path) -> None:
 
 def test_the_example_gets_placeholders_for_missing_names_and_keeps_its_lines(tmp_path: Path) -> None:
     example = tmp_path / ".env.example"
-    example.write_text("# copy me\nPOSTGRES_USER=chat4all\n#POSTGRES_PASSWORD=\nTOKEN=<put \"it\" here")
+    example.write_text('# copy me\nPOSTGRES_USER=chat4all\n#POSTGRES_PASSWORD=\nTOKEN=<put "it" here')
     example.chmod(0o664)
     run(tmp_path, example=True)
     assert example.read_text() == (
-        "# copy me\nPOSTGRES_USER=chat4all\n#POSTGRES_PASSWORD=\nTOKEN=<put \"it\" here\nPOSTGRES_PASSWORD=change_me\n"
+        '# copy me\nPOSTGRES_USER=chat4all\n#POSTGRES_PASSWORD=\nTOKEN=<put "it" here\nPOSTGRES_PASSWORD=change_me\n'
     )
     assert example.stat().st_mode & 0o7777 == 0o664
 
@@ -104,7 +105,7 @@ def test_gitignore_gets_the_lines_of_the_strategy_document(tmp_path: Path) -> No
     run(tmp_path, gitignore=True)
     assert (tmp_path / ".gitignore").read_text() == (
         "# Secrets and environment files\n.env\n.env.local\n.env.production\n*.env\n!.env.example\n"
-        "docker-compose.override.yml\n.chat4all/\n"
+        "docker-compose.override.yml\n.chat4all/\n.*.tmp\n"
     )
     assert (tmp_path / ".gitignore").stat().st_mode & 0o7777 == 0o644
 
@@ -113,8 +114,9 @@ def test_gitignore_keeps_its_lines_and_what_shall_be_committed(tmp_path: Path) -
     (tmp_path / ".gitignore").write_text("build/\n.env  \n!docker-compose.override.yml")
     run(tmp_path, gitignore=True, name="variables")
     assert (tmp_path / ".gitignore").read_text() == (
-        "build/\n.env  \n!docker-compose.override.yml\n# Secrets and environment files\n.env.local\n.env.production\n*.env\n"
-        "!.env.example\n.chat4all/\nvariables\n"
+        "build/\n.env  \n!docker-compose.override.yml\n"
+        "# Secrets and environment files\n.env.local\n.env.production\n*.env\n!.env.example\n.chat4all/\n.*.tmp\n"
+        "variables\n"
     )
 
 
