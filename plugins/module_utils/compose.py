@@ -24,6 +24,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
 from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import Completed, DockerCli
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import read_plain_file
+from ansible_collections.chat4all.secrets.plugins.module_utils.masking import Masker
 
 LABEL = "com.docker.compose."
 # In the order in which Compose itself looks for them.
@@ -37,7 +38,7 @@ OVERRIDE_FILES = (
 COMPLETED = "service_completed_successfully"
 MARKER = "chat4all-secrets-marker"
 # Names of variables whose values are masked in what Compose says.
-SENSITIVE = re.compile(r"PASS|PWD|SECRET|TOKEN|KEY|CREDENTIAL|AUTH|URI|URL|DSN|SALT", re.IGNORECASE)
+SENSITIVE = re.compile(r"PASS|PWD|PW$|SECRET|TOKEN|KEY|CREDENTIAL|AUTH|URI|URL|DSN|SALT", re.IGNORECASE)
 # What the engine waits for a container to stop, unless its service says otherwise.
 STOP_GRACE = 10
 
@@ -138,6 +139,7 @@ class Project:
             self._flags += ["--env-file", self.env_file]
         if name:
             self._flags += ["--project-name", name]
+        self._env_values = Masker()
         self._images: dict[str, dict[str, Any]] = {}
         self.reload()
 
@@ -231,7 +233,7 @@ class Project:
         """Run ``docker compose ARGUMENTS`` for this project."""
         done = self.docker.run("compose", *self._flags, *arguments, cwd=self.directory, **{**options, "check": False})
         if done.returncode != 0 and options.get("check", True):
-            raise SecretsError(f"docker compose {arguments[0]} failed: {self._reason(done.stderr or done.stdout)}")
+            raise SecretsError(f"docker compose {arguments[0]} failed: {self._reason(arguments[0], done.stderr or done.stdout)}")
         return done
 
     def create(self, services: Iterable[str], scale: Mapping[str, int], *flags: str, timeout: float = 120) -> Completed:
@@ -392,7 +394,7 @@ class Project:
         return lines
 
     def has_data(self, name: str) -> bool:
-        """Tell whether a service has been started before: a container or a filled volume of its own is there."""
+        """Tell whether a service has been started before: a container, a volume of its own or a filled folder is there."""
         if self.containers([name]):
             return True
         for mount in self.services[name].config.get("volumes") or []:
@@ -489,8 +491,9 @@ class Project:
         if content is not None:
             entries = dotenv.parse(content.decode("utf-8", "surrogateescape"), where=self.env_file)
             self.docker.masker.add(*[entry.value for entry in entries if SENSITIVE.search(entry.key)])
+            self._env_values.add(*[entry.value for entry in entries])
 
-    def _reason(self, text: str) -> str:
+    def _reason(self, command: str, text: str) -> str:
         """Return the line with the reason why Compose failed, without what it quotes of the files."""
         if "unknown flag: --project-directory" in text or "not a docker command" in text:
             return "Compose v2 is not installed (apt install docker-compose-v2 or docker-compose-plugin)"
@@ -498,7 +501,9 @@ class Project:
         if "failed to read" in line and "unexpected character" in line:
             return f"it cannot read {self.env_file}"
         line = re.sub(r"(invalid interpolation format for \S+?)\.?\s.*", r"\1; write $$ for a literal $", line)
-        return re.sub(r"`[^`]*`", "a value", line)
+        line = re.sub(r"`[^`]*`", "a value", line)
+        # Only here: elsewhere the names of containers would look like a user's.
+        return self._env_values.mask(line) if command == "config" else line
 
 
 def _seconds(timestamp: str) -> float:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
@@ -58,9 +59,7 @@ def atomic_write(path: str, data: bytes, mode: int = 0o600, uid: int | None = No
     folder = os.path.dirname(path) or "."
     temporary = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}.tmp")
     try:
-        # Left by a killed process with the same id; nobody else's name ends like this.
-        if os.path.lexists(temporary):
-            os.unlink(temporary)
+        _remove_leftovers(folder, os.path.basename(path))
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode & 0o600)
         try:
             with os.fdopen(descriptor, "wb") as stream:
@@ -78,6 +77,14 @@ def atomic_write(path: str, data: bytes, mode: int = 0o600, uid: int | None = No
         sync_folder(folder)
     except OSError as error:
         raise SecretsError(f"{path}: cannot be written: {error.strerror}; the old content is untouched") from None
+
+
+def _remove_leftovers(folder: str, name: str) -> None:
+    """Remove what killed processes left half-written beside a file."""
+    for entry in os.listdir(folder):
+        match = re.fullmatch(re.escape(f".{name}.") + r"(\d+)\.tmp", entry)
+        if match and (int(match.group(1)) == os.getpid() or not os.path.exists(f"/proc/{match.group(1)}")):
+            os.unlink(os.path.join(folder, entry))
 
 
 def sync_folder(folder: str) -> None:

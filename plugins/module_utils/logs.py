@@ -11,9 +11,9 @@ What the caller of a ``LogWatch`` has to know (each has a test against a real en
   container has said before one began to watch is read all the same.
 - A container that is made anew needs no ``since``. One that was started before needs :func:`run_began`, or lines of an
   earlier run count.
-- A container that is restarted by its policy mostly looks as if it ran: compare ``RestartCount`` (0 in a new container),
-  not only ``State.Restarting``.
-- After an exit call :meth:`LogWatch.finish`: the reason is often in the last lines. :meth:`LogWatch.last` is the very last.
+- A container that is restarted by its policy mostly looks as if it ran: compare ``RestartCount`` (0 in a new one), not
+  only ``State.Restarting``.
+- After an exit call :meth:`LogWatch.finish`: the reason is often in the last lines; :meth:`LogWatch.last` is the last.
 - ``unreadable`` (the log driver keeps nothing) never becomes another status: whoever needs a line can stop waiting.
 - A pattern is searched in up to 32 KiB at once, without a time limit: one that backtracks without bound, such as
   ``(a+)+$``, stops the whole process. Patterns come from the inventory, never from a log.
@@ -84,7 +84,7 @@ def patterns(texts: Iterable[str], where: str) -> list[re.Pattern[str]]:
     return compiled
 
 
-def moment(text: str) -> float:
+def moment(text: str, where: str = "time") -> float:
     """Return a point of time, written as the engine or Ansible writes it (RFC 3339), in seconds since 1970."""
     parts = re.fullmatch(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d:\d\d)", text.strip())
     try:
@@ -94,7 +94,7 @@ def moment(text: str) -> float:
             return whole + float(parts[3] or 0)
     except ValueError:
         pass
-    raise SecretsError(f"{text!r} is not a point of time such as 2026-11-24T04:01:33Z")
+    raise SecretsError(f"{where}: {text!r} is not a time with its zone, such as 2026-11-24T03:10:00Z")
 
 
 def run_began(state: Mapping[str, Any]) -> str:
@@ -318,10 +318,10 @@ def verify(
 ) -> list[dict[str, Any]]:
     """Wait until every container's log has a line of success and, for ``quiet`` seconds after it, none of failure.
 
-    ``containers`` is what :func:`inspect` returned; with ``since``, one that its policy has restarted after that moment has
-    failed already. One result each: ``name``, ``status``, ``line`` (masked), ``reason`` (empty when it is well),
-    ``seconds``. ``status`` is ``ok``, ``failed``, ``exited``, ``restarted``, ``gone``, ``unreadable``, ``timed_out``; or
-    ``waiting``, where another one has ended it before.
+    ``containers`` is what :func:`inspect` returned; with ``since``, one that its policy has restarted after that moment
+    has failed already. One result each: ``name``, ``status``, ``line`` (masked), ``reason`` (empty when it is well),
+    ``seconds``. ``status`` is ``ok``, ``failed``, ``exited``, ``restarted``, ``gone``, ``unreadable``, ``timed_out``,
+    or ``waiting`` where another one has ended it before.
     """
     began = time.monotonic()
     with contextlib.ExitStack() as stack:

@@ -52,6 +52,7 @@ NO_SUPERUSER = "is no superuser"
 
 # A superuser alone can silence its session's log, and see and set verifiers.
 PRELUDE = r"""
+SET ROLE NONE;
 DO $$BEGIN IF current_setting('is_superuser') <> 'on' THEN
 RAISE EXCEPTION '% is no superuser', current_user; END IF; END$$;
 SET search_path = pg_catalog;
@@ -120,7 +121,7 @@ SELECT json_build_object(
   FROM pg_database d WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2),
 'rules', (SELECT json_agg(to_jsonb(r)) FROM pg_hba_file_rules r),
 'idle', current_setting('chat4all.idle', true),
-'sessions', (SELECT json_agg(s) FROM (SELECT usename AS user, host(client_addr) AS address, application_name AS application,
+'sessions', (SELECT json_agg(to_jsonb(s)) FROM (SELECT usename AS user, host(client_addr) AS address, application_name AS application,
   state, count(*) FROM pg_stat_activity WHERE {clients} GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4) s));
 """
 

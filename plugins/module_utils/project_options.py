@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Project
-from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.module_utils.files import read_plain_file
 
 PROJECT_OPTIONS: dict[str, dict[str, Any]] = {
     "project_dir": {"type": "path", "required": True},
@@ -29,14 +29,8 @@ def project_arguments(params: dict[str, Any]) -> tuple[str, list[str], str | Non
 
 def read_env(path: str, names: Iterable[str]) -> dict[str, str]:
     """Return the named variables that an env file has; none when there is no such file."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return dotenv.values(stream.read(), names=names, where=path)
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-        raise SecretsError(f"{path}: {reason}") from None
+    text = (read_plain_file(path) or b"").decode("utf-8", "surrogateescape")
+    return dotenv.values(text, names=names, where=path)
 
 
 def env_path(params: dict[str, Any], project: Project) -> str:

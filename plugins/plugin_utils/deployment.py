@@ -110,10 +110,18 @@ class Deployment:
             task_vars=self.task_vars,
         )
         if result.get("failed"):
-            message = str(result.get("msg") or result.get("module_stderr") or "no reason given").strip().splitlines()
-            details = {key: value for key, value in result.items() if key not in ("failed", "msg", "invocation")}
-            raise SecretsError(message[-1] if "Traceback" in message[0] else message[0], **details)
+            details = {key: value for key, value in result.items() if key in ("service", "reason", "log")}
+            raise SecretsError(self._reason(name, result), **details)
         return result
+
+    @staticmethod
+    def _reason(name: str, result: dict[str, Any]) -> str:
+        """Return why a module failed, in one line."""
+        if result.get("msg"):
+            return str(result["msg"]).strip().splitlines()[0]
+        # It broke instead of failing: the last line of what it left says most.
+        broken = str(result.get("module_stderr") or result.get("exception") or "no reason given")
+        return f"the module {name} broke: {broken.strip().splitlines()[-1]}"
 
     def state(self, action: str, **arguments: Any) -> dict[str, Any]:
         """Read or change what the target remembers of this deployment."""

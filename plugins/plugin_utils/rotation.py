@@ -232,6 +232,8 @@ class Rotation:
                 f"{facts['service']} would be recreated by the new value (its first-start variables are not separated, or "
                 "docker-compose.override.yml is lost); run playbooks/provision.yml"
             )
+        if info["image_drift"]:
+            raise SecretsError(f"{info['image_drift'][0]}; bring the stack to the image you mean first: docker compose up -d")
         # While a rotation is under way its own consumers are stale; nothing else may be.
         expected = set(facts["consumers"]) if resuming else set(skipped)
         for service, change in info["pending_changes"]:
@@ -240,8 +242,6 @@ class Rotation:
                     f"{service}: docker compose up -d would {change} it now, without any rotation; "
                     "bring the running stack in line with its Compose files first"
                 )
-        if info["image_drift"]:
-            raise SecretsError(f"{info['image_drift'][0]}; run the image you mean first")
         for refusal in facts["plan"]["refusals"]:
             if resuming and " now (" in refusal:
                 continue

@@ -29,7 +29,7 @@ def interpreter() -> str:
         if succeeds(name, "-c", PROBE.format(versions=VERSIONS)):
             return name
     wanted = " or ".join(f"{major}.{minor}" for major, minor in VERSIONS)
-    raise SetupError(f"no Python {wanted} found: install one (Debian 12 and later: apt-get install python3 python3-venv)")
+    raise SetupError(f"no Python {wanted} found: install one, on Debian 12 or later python3 and python3-venv")
 
 
 def stamp(name: str) -> str:
@@ -46,11 +46,9 @@ def ensure(name: str) -> None:
     say(f"virtual environment .venv with requirements/{name}.txt")
     if not succeeds(str(VENV / "bin" / "python"), "-m", "pip", "--version"):
         create()
-    run(
-        str(VENV / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check",
-        "-r", str(REQUIREMENTS / f"{name}.txt"), "-c", str(REQUIREMENTS / "constraints.txt"),
-        log="pip.log", problem="pip install failed",
-    )  # fmt: skip
+    pip = (str(VENV / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check")
+    files = ("-r", str(REQUIREMENTS / f"{name}.txt"), "-c", str(REQUIREMENTS / "constraints.txt"))
+    run(*pip, *files, log="pip.log", problem="pip install failed")
     done.write_text(stamp(name))
 
 

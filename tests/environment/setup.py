@@ -76,7 +76,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         clean() if options.clean else prepare(options.purpose)
-    except (SetupError, images.ImageError) as error:
+    except SetupError as error:
         print(f"Set-up stopped: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -35,6 +35,7 @@ def run(*command: str, log: str, problem: str) -> None:
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+            check=False,
         ).returncode
     if code:
         lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
@@ -44,9 +45,7 @@ def run(*command: str, log: str, problem: str) -> None:
 def succeeds(*command: str, timeout: float = 20) -> bool:
     """Say whether a command can be run and ends well."""
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=timeout
-        )
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0
@@ -61,10 +60,8 @@ def install(what: str, *packages: str) -> None:
         raise SetupError(f"{what} is missing: run as root, or have it installed: {command}")
     say(command)
     run("apt-get", "update", log="apt-update.log", problem="apt-get update failed")
-    run(
-        "apt-get", "install", "--yes", "--no-install-recommends", *packages,
-        log=f"apt-{packages[0]}.log", problem=f"{command} failed",
-    )  # fmt: skip
+    arguments = ("install", "--yes", "--no-install-recommends", *packages)
+    run("apt-get", *arguments, log=f"apt-{packages[0]}.log", problem=f"{command} failed")
 
 
 def clean_build() -> None:

@@ -25,15 +25,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-BUILD = ROOT / "build"
+sys.path.insert(0, str(HERE.parent / "environment"))
+
+from system import BUILD, SetupError, install  # noqa: E402
+
 LABEL = "chat4all.inputs"
 PULL_TIMEOUT = 120
 DEFAULT_MIRROR = "http://deb.debian.org/debian"
-
-
-class ImageError(Exception):
-    """What stopped the work, in one line that says what to do."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ IMAGES = (
 BASE_FILES = {
     "etc/dpkg/dpkg.cfg.d/small": "force-unsafe-io\n"
     + "".join(f"path-exclude=/usr/share/{name}/*\n" for name in ("doc", "info", "lintian", "locale", "man")),
-    "etc/apt/apt.conf.d/small": 'APT::Install-Recommends "false";\nAPT::Keep-Downloaded-Packages "false";\n'
+    "etc/apt/apt.conf.d/small": 'APT::Install-Recommends "false";\n'
     'Dir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\nDPkg::Post-Invoke {"rm -f /var/cache/apt/archives/*.deb";};\n',
     "usr/sbin/policy-rc.d": "#!/bin/sh\nexit 101\n",
 }
@@ -93,10 +91,16 @@ def base_inputs(suite: str) -> str:
     return digest(suite, json.dumps(BASE_FILES), json.dumps(BASE_RUBBISH))
 
 
-def docker(*arguments: str, timeout: float | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def docker(*arguments: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["docker", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, cwd=cwd
+        ["docker", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
     )
+
+
+def output(*command: str) -> str:
+    """Return what a command says; nothing when it fails."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else ""
 
 
 def last_line(text: str) -> str:
@@ -108,12 +112,12 @@ def present() -> dict[str, str]:
     """Return the label of every ``chat4all-test`` image: our input hash, or nothing for an official one."""
     done = docker("image", "ls", "--filter", "reference=chat4all-test/*", "--format", "{{.Repository}}:{{.Tag}}")
     if done.returncode:
-        raise ImageError(f"docker image ls failed: {last_line(done.stderr)}")
+        raise SetupError(f"docker image ls failed: {last_line(done.stderr)}")
     tags = done.stdout.split()
     if not tags:
         return {}
     labels = docker("image", "inspect", "--format", f'{{{{index .Config.Labels "{LABEL}"}}}}', *tags)
-    return dict(zip(tags, labels.stdout.splitlines()))
+    return dict(zip(tags, labels.stdout.splitlines(), strict=True))
 
 
 class Registry:
@@ -143,8 +147,7 @@ def mirror() -> str:
     if shutil.which("apt-get"):
         query = ["apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages"]
         for narrower in (["Origin: Debian", "Label: Debian"], []):
-            done = subprocess.run([*query, *narrower], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-            sites = [site for site in done.stdout.split() if site.rstrip("/").endswith("/debian")]
+            sites = [site for site in output(*query, *narrower).split() if site.rstrip("/").endswith("/debian")]
             if sites:
                 return sites[0]
     return DEFAULT_MIRROR
@@ -154,17 +157,16 @@ def proxy_configuration() -> str:
     """Return the proxies that this machine's apt is told to use, for the base's own apt."""
     if not shutil.which("apt-config"):
         return ""
-    done = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     wanted = ("Acquire::http::Proxy", "Acquire::https::Proxy")
-    return "".join(line + "\n" for line in done.stdout.splitlines() if line.startswith(wanted))
+    return "".join(line + "\n" for line in output("apt-config", "dump").splitlines() if line.startswith(wanted))
 
 
 def debootstrap(suite: str, tag: str, log: Path) -> None:
     """Make the base image of a Debian release from its packages."""
-    if not shutil.which("debootstrap"):
-        raise ImageError("test images: nothing can be pulled here, so they need debootstrap: apt-get install debootstrap")
     if os.geteuid() != 0:
-        raise ImageError("test images: nothing can be pulled here and debootstrap needs root: run as root")
+        raise SetupError("test images: nothing can be pulled here, and to make a base image takes root: run as root")
+    if not shutil.which("debootstrap"):
+        install("debootstrap", "debootstrap", "debian-archive-keyring")
     # Not /tmp: it may be mounted without devices, which debootstrap refuses.
     work = Path(tempfile.mkdtemp(prefix="chat4all-base-", dir="/var/tmp"))
     try:
@@ -172,12 +174,11 @@ def debootstrap(suite: str, tag: str, log: Path) -> None:
         keyring = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
         if keyring.exists():
             command.append(f"--keyring={keyring}")
-        with log.open("w") as output:
-            done = subprocess.run(
-                [*command, suite, str(work), mirror()], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-            )
+        command += [suite, str(work), mirror()]
+        with log.open("w") as file:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False)
         if done.returncode:
-            raise ImageError(f"debootstrap {suite} failed: {last_line(log.read_text())} (log: {log})")
+            raise SetupError(f"debootstrap {suite} failed: {last_line(log.read_text())} (log: {log})")
         for name, content in {**BASE_FILES, "etc/apt/apt.conf.d/proxy": proxy_configuration()}.items():
             (work / name).write_text(content)
         (work / "usr/sbin/policy-rc.d").chmod(0o755)
@@ -190,11 +191,10 @@ def debootstrap(suite: str, tag: str, log: Path) -> None:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         label = f"LABEL {LABEL}={base_inputs(suite)}"
         with subprocess.Popen(["tar", "-C", str(work), "--numeric-owner", "-c", "."], stdout=subprocess.PIPE) as tar:
-            imported = subprocess.run(
-                ["docker", "import", "--change", label, "-", tag], stdin=tar.stdout, capture_output=True, text=True
-            )
+            command = ["docker", "import", "--change", label, "-", tag]
+            imported = subprocess.run(command, stdin=tar.stdout, capture_output=True, text=True, check=False)
         if imported.returncode or tar.returncode:
-            raise ImageError(f"docker import of {tag} failed: {last_line(imported.stderr)}")
+            raise SetupError(f"docker import of {tag} failed: {last_line(imported.stderr)}")
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -206,7 +206,7 @@ def build(image: Image, log: Path) -> None:
     done = docker("build", "--tag", image.tag, label, *arguments, str(HERE / image.folder))
     log.write_text(done.stdout + done.stderr)
     if done.returncode:
-        raise ImageError(f"docker build of {image.tag} failed: {last_line(done.stderr or done.stdout)} (log: {log})")
+        raise SetupError(f"docker build of {image.tag} failed: {last_line(done.stderr or done.stdout)} (log: {log})")
 
 
 def make(wanted: Iterable[Image]) -> None:
@@ -264,7 +264,7 @@ def main() -> int:
             print("\n".join(f"{tag}: {origin}" for tag, origin in describe().items()))
         else:
             make(image for image in IMAGES if options.all or image.demo)
-    except ImageError as error:
+    except SetupError as error:
         print(error, file=sys.stderr)
         return 1
     return 0

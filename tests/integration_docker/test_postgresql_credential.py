@@ -84,7 +84,7 @@ class Lab:
     def sql(self, statements: str, database: str = OWNER) -> str:
         """Run SQL as the first superuser on the trusted socket."""
         command = ("psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", OWNER, "-d", database)
-        return docker("exec", "-i", "-e", "PGAPPNAME=by hand", self.server, *command, stdin=statements).stdout.strip()
+        return docker("exec", "-i", "-e", "PGOPTIONS=-c role=none", self.server, *command, stdin=statements).stdout.strip()
 
     def application(
         self, login: Slot, statements: str, database: str = OWNER, check: bool = True
@@ -203,7 +203,7 @@ def forget(lab: Lab) -> None:
         f"EXECUTE format('ALTER ROLE {OWNER} IN DATABASE %I RESET ALL', d); END LOOP; END$$;"
         f"ALTER ROLE {OWNER} RESET ALL; ALTER ROLE {OWNER} CONNECTION LIMIT -1 "
         f"PASSWORD {literal(scram_sha_256(lab.first['password']))};"
-        "GRANT CONNECT ON DATABASE postgres TO PUBLIC; DROP SCHEMA public CASCADE; CREATE SCHEMA public;"
+        "GRANT CONNECT ON DATABASE postgres TO PUBLIC; DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC;"
     )
 
 
@@ -376,6 +376,7 @@ def test_names_that_need_quoting(fresh: Lab) -> None:
             new = slot(name, first["password"] + name)
             lab.credential(new, current, owner=owner)
             found = lab.info(owner=owner, one=new, idle_user=name)
+            assert found["logins"]["one"]["status"] == "accepted", found["logins"]
             assert found["logins"]["one"]["databases"][database] == {"current_user": owner, "session_user": name}
             assert found["idle"]
             lab.credential(current, new, owner=owner, state="absent")
@@ -739,7 +740,7 @@ def test_a_server_that_is_down_is_one_clear_line() -> None:
         docker("stop", "-t", "10", lab.server)
         assert message() == f"{lab.server}: is not running, so its PostgreSQL cannot be asked; start it first"
         docker("rm", "-fv", lab.server)
-        assert message().startswith(f"{lab.server}: cannot be looked at: Error: No such")
+        assert message().startswith(f"{lab.server}: cannot be looked at: Error")
 
 
 def test_a_container_without_psql_is_one_clear_line() -> None:

@@ -144,7 +144,7 @@ class Stack:
         while waiting:
             waiting = [name for name in waiting if self.get(f"/{name}/health") != 200]
             if waiting and time.monotonic() > deadline:
-                raise StackError(f"{self.project}: no answer through the proxy within {timeout:g} s: {', '.join(waiting)}")
+                raise StackError(f"{self.project}: no answer within {timeout:g} s: {', '.join(waiting)}")
             time.sleep(0.2 if waiting else 0)
 
     def down(self) -> None:
@@ -172,6 +172,7 @@ class Stack:
             capture_output=True,
             text=True,
             timeout=timeout,
+            check=False,
         )
         if done.returncode:
             raise StackError(f"docker {' '.join(arguments)} failed: {done.stderr.strip() or done.stdout.strip()}")

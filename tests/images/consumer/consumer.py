@@ -20,7 +20,7 @@ import threading
 import time
 import urllib.request
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import psycopg2
@@ -38,6 +38,7 @@ DRAIN_SECONDS = float(os.environ.get("DRAIN_SECONDS", "1"))  # how long it serve
 UPSTREAM_URL = os.environ.get("UPSTREAM_URL")  # called by /work: another service, through the proxy
 DIRECT_URL = os.environ.get("DIRECT_URL")  # called by /call: another service by its name, without the proxy
 FAULTS = "/faults"
+POOL = "com.zaxxer.hikari.pool.HikariPool"
 
 MIGRATIONS = """
 CREATE TABLE IF NOT EXISTS messages (
@@ -53,7 +54,7 @@ INSERT INTO users (name) VALUES ('chat4all') ON CONFLICT DO NOTHING;
 
 def log(level: str, source: str, text: str) -> None:
     """Write one line as Spring Boot does."""
-    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     sys.stdout.write(f"{now} {level:>5} 1 --- [{threading.current_thread().name:>15.15}] {source:<40} : {text}\n")
     sys.stdout.flush()
 
@@ -148,7 +149,7 @@ class Pool:
         """Lend a connection that has not been closed by the server."""
         with self._condition:
             if not self._condition.wait_for(lambda: self._idle, timeout=POOL_TIMEOUT):
-                raise LoginError(f"HikariPool-1 - Connection is not available, request timed out after {POOL_TIMEOUT} s")
+                raise LoginError(f"HikariPool-1 - Connection is not available, timed out after {POOL_TIMEOUT} s")
             expires, connection = self._idle.pop()
         try:
             yield connection
@@ -182,7 +183,7 @@ class Pool:
                 self.fill()
                 pause = 0.1
             except LoginError as error:
-                log("ERROR", "com.zaxxer.hikari.pool.HikariPool", f"HikariPool-1 - cannot open a connection: {error}")
+                log("ERROR", POOL, f"HikariPool-1 - cannot open a connection: {error}")
                 # Hikari too waits 250 ms and then longer.
                 pause = min(max(0.25, pause * 1.5), 5)
             time.sleep(pause)
@@ -339,12 +340,12 @@ def serve() -> int:
     try:
         service.pool.fill()
     except LoginError as error:
-        log("ERROR", "com.zaxxer.hikari.pool.HikariPool", f"HikariPool-1 - Exception during pool initialization: {error}")
+        log("ERROR", POOL, f"HikariPool-1 - Exception during pool initialization: {error}")
         log("ERROR", "o.s.boot.SpringApplication", "Application run failed")
         return 1
     if service.fault == "log-failure":
         user = os.environ["SPRING_DATASOURCE_USERNAME"]
-        log("ERROR", "o.h.engine.jdbc.spi.SqlExceptionHelper", f'FATAL: password authentication failed for user "{user}"')
+        log("ERROR", POOL, f'FATAL: password authentication failed for user "{user}"')
     server = Server(("", PORT), handler(service))
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())

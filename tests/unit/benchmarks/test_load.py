@@ -85,8 +85,8 @@ def test_the_longest_gap_is_between_two_successes_or_open_at_either_end() -> Non
     counter = RequestCounter(100.0)
     counter.add("/", 200, "", False, 100.5)
     counter.add("/", 503, "", False, 101.0)
+    counter.add("/", 200, "", True, 101.5)
     counter.add("/", 200, "", False, 102.5)
-    counter.add("/", 200, "", True, 102.6)
     assert counter.next_stretch(103.0).longest_gap_s == 2.0
     assert counter.next_stretch(110.0).longest_gap_s == 7.0
 
