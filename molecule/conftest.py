@@ -58,7 +58,9 @@ class Deployment:
 
     def containers(self) -> list[Container]:
         """Return every container of the project, stopped ones too."""
-        ids = self.run("docker", "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={self.project}")
+        ids = self.run(
+            "docker", "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={self.project}"
+        )
         found = []
         for item in json.loads(self.run("docker", "inspect", *ids.split())) if ids else []:
             state = item["State"]
@@ -120,7 +122,9 @@ class Deployment:
 
     def log_in(self, user: str, password: str) -> str:
         """Log in over the containers' network; return what the server says: the two users, or why not."""
-        quoted = {name: value.replace("\\", "\\\\").replace("'", "\\'") for name, value in (("u", user), ("p", password))}
+        quoted = {
+            name: value.replace("\\", "\\\\").replace("'", "\\'") for name, value in (("u", user), ("p", password))
+        }
         script = (
             f"\\connect \"host=postgres user='{quoted['u']}' password='{quoted['p']}' dbname=chat4all\"\n"
             "SELECT current_user || ' ' || session_user;\n"
@@ -136,7 +140,18 @@ class Deployment:
 
     def sql(self, statement: str) -> str:
         """Run SQL over the server's trusted socket."""
-        command = ("docker", "exec", self.one("postgres").name, "psql", "-XqAt", "-U", "chat4all", "-d", "chat4all", "-c")
+        command = (
+            "docker",
+            "exec",
+            self.one("postgres").name,
+            "psql",
+            "-XqAt",
+            "-U",
+            "chat4all",
+            "-d",
+            "chat4all",
+            "-c",
+        )
         return self.run(*command, statement).strip()
 
     def logins(self) -> Logins:

@@ -6,8 +6,9 @@
 
 Facts about Compose 2.26 that this relies on (tests/integration_docker/test_compose.py):
 ``docker compose create --no-recreate --scale S=N S`` makes new containers without starting anything and without running jobs
-again; their ``config-hash`` label equals ``docker compose config --hash``; ``create --dry-run`` says at once what
-``docker compose up -d`` would create or recreate; ``create S`` also scales what ``S`` depends on.
+again; their ``config-hash`` label equals what ``docker compose config --hash`` says of the resolved configuration (of the files
+themselves it says something else, where there is an ``env_file``); ``create --dry-run`` says at once what ``docker compose up -d``
+would create or recreate, and recreates what depends on it as well; ``create S`` also scales what ``S`` depends on.
 """
 
 from __future__ import annotations
@@ -133,8 +134,6 @@ class Project:
         self._files = list(files)
         # A running service of a profile is one like any other.
         self._flags = ["--project-directory", directory, "--profile", "*"]
-        for path in self._files:
-            self._flags += ["--file", path]
         if env_file:
             self._flags += ["--env-file", self.env_file]
         if name:
@@ -212,7 +211,8 @@ class Project:
     def reload(self) -> None:
         """Read the files and ``.env`` again."""
         self._mask_env_file()
-        model = self._model()
+        self._resolved = self.compose("config", "--format", "json").stdout
+        model = json.loads(self._resolved)
         self.name: str = model["name"]
         services: dict[str, dict[str, Any]] = model.get("services") or {}
         depends = {name: _depends_on(config) for name, config in services.items()}
@@ -231,10 +231,7 @@ class Project:
 
     def compose(self, *arguments: str, **options: Any) -> Completed:
         """Run ``docker compose ARGUMENTS`` for this project."""
-        done = self.docker.run("compose", *self._flags, *arguments, cwd=self.directory, **{**options, "check": False})
-        if done.returncode != 0 and options.get("check", True):
-            raise SecretsError(f"docker compose {arguments[0]} failed: {self._reason(arguments[0], done.stderr or done.stdout)}")
-        return done
+        return self._compose(self._files, *arguments, **options)
 
     def create(self, services: Iterable[str], scale: Mapping[str, int], *flags: str, timeout: float = 120) -> Completed:
         """Make containers without starting them; whatever else these services need is left at the number that is there.
@@ -250,7 +247,7 @@ class Project:
 
     def hashes(self) -> dict[str, str]:
         """Return the configuration hash that a fresh container of each service would get."""
-        rows = self.compose("config", "--hash", "*").stdout.splitlines()
+        rows = self._compose(["-"], "config", "--hash", "*", stdin=self._resolved).stdout.splitlines()
         return dict(row.split(None, 1) for row in rows if row.strip())
 
     def mounts_variables(self, name: str) -> bool:
@@ -355,17 +352,22 @@ class Project:
         if options.get("ready_log"):
             return f'log "{options["ready_log"]}"'
         check = service.config.get("healthcheck") or {}
-        test = check.get("test") or (self._image(service.image).get("Healthcheck") or {}).get("Test")
+        test = check.get("test") or (self._image_config(service.image).get("Healthcheck") or {}).get("Test")
         return "health check" if test and test[0] != "NONE" and not check.get("disable") else "none"
 
     def pending_changes(self) -> list[tuple[str, str]]:
         """Return what ``docker compose up -d`` would do to services that have containers: ``(service, recreate|create)``.
 
-        A service without any container (one of a profile that is not in use) is not listed.
+        Left out are those that it would recreate only because they depend on another one that it recreates, and those without any
+        container (of a profile that is not in use).
         """
         containers = self.containers()
-        present = {container.service for container in containers}
         changes = self.announced(self.compose("create", "--dry-run"), containers)
+        recreated = {service for service, change in changes if change == "recreate"}
+        stale = self.stale(containers) if len(recreated) > 1 else set()
+        changed = {one.service for one in containers if one.id in stale or (recreated and self._drift(one))}
+        dragged = {name for name in recreated - changed if (self._needed_by([name]) - {name}) & recreated}
+        present = {container.service for container in containers} - dragged
         return sorted(change for change in changes if change[0] in present)
 
     def announced(self, dry_run: Completed, containers: Iterable[Container]) -> set[tuple[str, str]]:
@@ -377,21 +379,7 @@ class Project:
 
     def image_drift(self, services: Iterable[str]) -> list[str]:
         """Return, as lines, which containers run another image than their tag names now."""
-        containers = [one for one in self.containers(services) if not one.image.startswith("sha256:")]
-        tags = sorted({container.image for container in containers})
-        known = {}
-        if tags:
-            done = self.docker.run("image", "inspect", "--format", "{{.Id}}", *tags, check=False)
-            gone = set(re.findall(r"No such image: (\S+)", done.stderr))
-            # The engine answers in the order in which it was asked.
-            known = dict(zip([tag for tag in tags if tag not in gone], done.stdout.split()))
-        lines = []
-        for container in containers:
-            if container.image not in known:
-                lines.append(f"{container.name} runs {container.image}, which is not here any more")
-            elif known[container.image] != container.image_id:
-                lines.append(f"{container.name} runs another image than {container.image} is now")
-        return lines
+        return [line for line in map(self._drift, self.containers(services)) if line]
 
     def has_data(self, name: str) -> bool:
         """Tell whether a service has been started before: a container, a volume of its own or a filled folder is there."""
@@ -408,6 +396,14 @@ class Project:
         return False
 
     # -- small parts
+
+    def _compose(self, files: Iterable[str], *arguments: str, **options: Any) -> Completed:
+        flags = [*self._flags, *(f"--file={path}" for path in files)]
+        done = self.docker.run("compose", *flags, *arguments, cwd=self.directory, **{**options, "check": False})
+        if done.returncode != 0 and options.get("check", True):
+            reason = self._reason(arguments[0], done.stderr or done.stdout)
+            raise SecretsError(f"docker compose {arguments[0]} failed: {reason}")
+        return done
 
     def _model(self, *flags: str, **options: Any) -> dict[str, Any]:
         return json.loads(self.compose("config", *flags, "--format", "json", **options).stdout)
@@ -458,7 +454,7 @@ class Project:
             if mount.get("type") == "bind" and os.path.isdir(mount["source"]):
                 return f"folder {os.path.relpath(mount['source'], self.directory)} has one writer"
         targets = {mount.get("target") for mount in mounts} | {path.split(":")[0] for path in config.get("tmpfs") or []}
-        anonymous = set(self._image(self.services[name].image).get("Volumes") or {}) - targets
+        anonymous = set(self._image_config(self.services[name].image).get("Volumes") or {}) - targets
         return f"anonymous volume {sorted(anonymous)[0]} (of the image)" if anonymous else ""
 
     def _writers(self, mount: Mapping[str, Any]) -> set[str]:
@@ -470,12 +466,24 @@ class Project:
             if (other.get("type"), other.get("source")) == place and not other.get("read_only")
         }
 
+    def _drift(self, container: Container) -> str:
+        """Return how a container's image differs from what its tag names now; empty where it does not."""
+        if container.image.startswith("sha256:"):
+            return ""
+        now = self._image(container.image)
+        if not now:
+            return f"{container.name} runs {container.image}, which is not here any more"
+        return "" if now["Id"] == container.image_id else f"{container.name} runs another image than {container.image} is now"
+
     def _image(self, image: str) -> dict[str, Any]:
-        """Return the configuration of a local image; empty where there is no such image."""
+        """Return what the engine knows of a local image; empty where there is none of that name."""
         if image not in self._images:
-            done = self.docker.run("image", "inspect", "--format", "{{json .Config}}", image, check=False)
-            self._images[image] = (json.loads(done.stdout) or {}) if done.returncode == 0 else {}
+            done = self.docker.run("image", "inspect", image, check=False)
+            self._images[image] = json.loads(done.stdout)[0] if done.returncode == 0 else {}
         return self._images[image]
+
+    def _image_config(self, image: str) -> dict[str, Any]:
+        return self._image(image).get("Config") or {}
 
     def _service_of(self, container_name: str) -> str:
         """Return which service a container that does not exist yet would belong to."""
@@ -497,10 +505,12 @@ class Project:
         """Return the line with the reason why Compose failed, without what it quotes of the files."""
         if "unknown flag: --project-directory" in text or "not a docker command" in text:
             return "Compose v2 is not installed (apt install docker-compose-v2 or docker-compose-plugin)"
+        quoted = re.search(r"(invalid interpolation format for \S+?)\.?\s", text)
+        if quoted:
+            return f"{quoted.group(1)}; write $$ for a literal $"
         line = self.docker.last_line(text)
         if "failed to read" in line and "unexpected character" in line:
             return f"it cannot read {self.env_file}"
-        line = re.sub(r"(invalid interpolation format for \S+?)\.?\s.*", r"\1; write $$ for a literal $", line)
         line = re.sub(r"`[^`]*`", "a value", line)
         # Only here: elsewhere the names of containers would look like a user's.
         return self._env_values.mask(line) if command == "config" else line

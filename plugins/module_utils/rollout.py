@@ -235,13 +235,7 @@ class Rollout:
     def _left_over(self) -> list[str]:
         """Return which of the services a plain ``docker compose up -d`` would recreate."""
         pending = {service for service, change in self.project.pending_changes() if change == "recreate"}
-        left = pending & set(self.settings.services)
-        if left and pending - left:
-            # One that was to stay stale drags along what depends on it.
-            containers = self.project.containers()
-            stale = self.project.stale(containers)
-            left &= {container.service for container in containers if container.id in stale}
-        return sorted(left)
+        return sorted(pending & set(self.settings.services))
 
     def _wave(self, batch: Sequence[Replacement]) -> None:
         for item in batch:

@@ -24,6 +24,12 @@ ROWS = (
     ("recreated by next up -d", "recreated_by_next_up"),
 )
 
+# The ratios, by the medians of their rounds, and how many logins 20 rotations must have seen at least.
+BEYOND_STARTUP = "(alternating_users - Ansible start-up) / shell_start_first"
+PLAIN = "plain_playbook / alternating_users"
+CONSUMERS = "twelve consumers / three consumers"
+ATTEMPTS_PER_ROTATION = 10_000 / 20
+
 
 def figure(value: Any) -> str:
     """Return one cell."""
@@ -48,3 +54,28 @@ def announced(plan: str, service: str) -> str:
     """Return how the plan of ``--check`` says that a service is replaced: its row, without the evidence."""
     row = re.search(rf"(?m)^ +(?:\d+ +)?{re.escape(service)}(?: x\d+)? +(\S.*)$", plan)
     return re.split(r"  +", row[1])[0] if row else "not mentioned"
+
+
+def promised(figures: Mapping[str, Any], rotations: int) -> list[tuple[str, bool]]:
+    """Return what the rotation promises, with its figure, and whether it is kept; only of arms that were measured."""
+    arms, found = figures["arms"], []
+    measured = {f"alternating_users, {count} consumers": each for count, each in figures["consumers"].items()}
+    for name, each in measured.items():
+        for key, text in (("refused_logins", "refused logins"), ("http_failures", "failed HTTP requests")):
+            found.append((f"{name}: {each[key]} {text} in {each['rotations']} rotations", each[key] == 0))
+        for moment, services in each["recreated_services"].items():
+            text = f"{len(services)} containers recreated by a plain up -d {moment.replace('_', ' ')}"
+            found.append((f"{name}: {text}", not services))
+    if "alternating_users" in arms and rotations:
+        attempts, needed = arms["alternating_users"]["attempts"], int(rotations * ATTEMPTS_PER_ROTATION)
+        found.append((f"alternating_users: {attempts:,} login attempts, {needed:,} needed", attempts >= needed))
+    if arms.get("seed_procedure", {}).get("rotations"):
+        refused = arms["seed_procedure"]["refused_logins"]
+        found.append((f"seed_procedure: {refused} refused logins, so the measurement shows them", refused > 0))
+    limits = {BEYOND_STARTUP: ("at most 1.5", lambda r: r <= 1.5), PLAIN: ("more than 1", lambda r: r > 1)}
+    limits[CONSUMERS] = ("at most 2", lambda r: r <= 2)
+    for name, (text, within) in limits.items():
+        ratio = figures["ratios"].get(name)
+        if ratio is not None:
+            found.append((f"{name}: {ratio:.2f}, {text}", within(ratio)))
+    return found

@@ -130,17 +130,7 @@ def ensure_compose() -> None:
         apt = ["apt-get", *(f"--option={key}={value}" for key, value in options.items())]
         problem = "Docker Compose v2 could not be fetched"
         run(*apt, "update", log="compose.log", problem=problem)
-        run(
-            "sh",
-            "-c",
-            'cd "$0" && exec "$@"',
-            str(work),
-            *apt,
-            "download",
-            "docker-compose",
-            log="compose.log",
-            problem=problem,
-        )
+        run(*apt, "download", "docker-compose", log="compose.log", problem=problem, cwd=work)
         [package] = work.glob("*.deb")
         run("dpkg", "-x", str(package), str(work / "unpacked"), log="compose.log", problem="dpkg failed")
         binary = work / "unpacked" / "usr" / "libexec" / "docker" / "cli-plugins" / "docker-compose"

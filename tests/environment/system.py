@@ -24,13 +24,14 @@ def say(text: str) -> None:
     print(f"setup: {text}", flush=True)
 
 
-def run(*command: str, log: str, problem: str) -> None:
+def run(*command: str, log: str, problem: str, cwd: Path | None = None) -> None:
     """Run a command with its output in ``build/log``; ``problem`` names what did not work."""
     LOGS.mkdir(parents=True, exist_ok=True)
     path = LOGS / log
     with path.open("w") as output:
         code = subprocess.run(
             command,
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

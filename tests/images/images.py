@@ -65,7 +65,8 @@ BASE_FILES = {
     "etc/dpkg/dpkg.cfg.d/small": "force-unsafe-io\n"
     + "".join(f"path-exclude=/usr/share/{name}/*\n" for name in ("doc", "info", "lintian", "locale", "man")),
     "etc/apt/apt.conf.d/small": 'APT::Install-Recommends "false";\n'
-    'Dir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\nDPkg::Post-Invoke {"rm -f /var/cache/apt/archives/*.deb";};\n',
+    'Dir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\n'
+    'DPkg::Post-Invoke {"rm -f /var/cache/apt/archives/*.deb";};\n',
     "usr/sbin/policy-rc.d": "#!/bin/sh\nexit 101\n",
 }
 BASE_RUBBISH = ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale")

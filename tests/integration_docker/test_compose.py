@@ -112,6 +112,24 @@ def test_hashes_are_those_of_new_containers(box):
     assert project.stale(project.containers()) == {one.id for one in project.containers() if one.running}
 
 
+def test_hashes_are_those_of_containers_whatever_a_service_uses(box):
+    (box.folder / "file").write_text("x")
+    (box.folder / ".env").write_text(f"COMPOSE_PROJECT_NAME={box.name}\nPW=with$$dollar\nQ='with$dollar'\n")
+    box.write(
+        {
+            "a": service(env_file=[".env"], environment={"PW": "${PW}", "A": "$$b", "UNSET": None}),
+            "b": service(volumes=["./file:/x:ro", "data:/v"], ports=["80"], deploy={"replicas": 2}, stop_grace_period="1m30s"),
+            "c": service(tmpfs="/t", ulimits={"nofile": 1000}, configs=["c"], secrets=["s"], depends_on=["a"], profiles=["x"]),
+        },
+        volumes={"data": {}},
+        configs={"c": {"content": "x${PW}"}},
+        secrets={"s": {"file": "./file"}},
+    )
+    box.compose("--profile", "x", "up", "--detach")
+    project = box.project()
+    assert {one.service: one.config_hash for one in project.containers()} == project.hashes()
+
+
 def test_create_leaves_the_number_of_everything_else_as_it_is(box):
     box.write(
         {

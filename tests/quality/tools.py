@@ -36,8 +36,8 @@ class QualityError(Exception):
 class Job:
     """One tool.
 
-    ``find`` reads what went wrong out of its output where the exit code does not tell; ``lines`` is a pattern of the
-    lines worth showing where it says a lot besides.
+    ``find`` reads what went wrong out of its output where the exit code does not tell, ``note`` what is worth saying
+    when all is well; ``lines`` is a pattern of the lines worth showing where it says a lot besides.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Job:
     environment: Mapping[str, str] = field(default_factory=dict)
     timeout: float = 900
     find: Callable[[str], str] = lambda output: ""
+    note: Callable[[str], str] = lambda output: ""
     lines: str = ""
 
     def excerpt(self, output: str) -> str:
@@ -88,13 +89,13 @@ def clean_copy() -> Iterator[Path]:
         yield copy
 
 
-def environment(copy: Path) -> dict[str, str]:
-    """Return the environment for tools that work on a copy."""
+def environment(copy: Path | None = None) -> dict[str, str]:
+    """Return the environment for tools; with a copy, for those that shall find the collection there."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(SHADOWING)}
     return {
         **clean,
+        **({"ANSIBLE_COLLECTIONS_PATH": str(copy.parents[2])} if copy else {}),
         "PATH": f"{BIN}{os.pathsep}{clean.get('PATH', os.defpath)}",
-        "ANSIBLE_COLLECTIONS_PATH": str(copy.parents[2]),
         "NO_COLOR": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
@@ -114,8 +115,8 @@ def stop(process: subprocess.Popen[str]) -> None:
 class Runner:
     """Runs tools side by side, says how each did, and ends with the output of those that failed."""
 
-    def __init__(self, copy: Path, parallel: int | None = None) -> None:
-        self._copy = copy
+    def __init__(self, environment: Mapping[str, str], parallel: int | None = None) -> None:
+        self._environment = environment
         self._parallel = parallel or max(2, os.cpu_count() or 1)
         self._running: set[subprocess.Popen[str]] = set()
         self._lock = threading.Lock()
@@ -131,7 +132,8 @@ class Runner:
                 for future in as_completed(waiting):
                     result = future.result()
                     word = "FAILED" if result.problem else "ok"
-                    print(f"{word:<6}  {result.job.name:<{width}}  {result.seconds:6.1f} s  {result.problem}".rstrip())
+                    said = result.problem or result.job.note(result.output)
+                    print(f"{word:<6}  {result.job.name:<{width}}  {result.seconds:6.1f} s  {said}".rstrip())
                     sys.stdout.flush()
                     if result.problem:
                         failed.append(result)
@@ -153,7 +155,7 @@ class Runner:
             process = subprocess.Popen(
                 job.command,
                 cwd=job.cwd,
-                env={**environment(self._copy), **job.environment},
+                env={**self._environment, **job.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

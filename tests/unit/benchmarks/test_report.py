@@ -6,8 +6,17 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
-from ansible_collections.chat4all.secrets.tests.benchmarks.report import announced, arms_table
+from ansible_collections.chat4all.secrets.tests.benchmarks.report import (
+    BEYOND_STARTUP,
+    CONSUMERS,
+    PLAIN,
+    announced,
+    arms_table,
+    promised,
+)
 
 PLAN = """\
 PLAN  postgres  chat4all-demo                                                nothing will be touched
@@ -46,3 +55,44 @@ def test_the_table_shows_the_arms_side_by_side_within_100_columns() -> None:
     assert lines[2].split()[2:] == ["1,234", "10", "12,345", "10", "10"]
     assert lines[3].split()[3:] == ["4.5", "-", "0.2", "-", "-"]
     assert max(map(len, lines)) <= 100
+
+
+GOOD = {"refused_logins": 0, "http_failures": 0, "rotations": 20, "recreated_services": {"after_rotation": []}}
+FIGURES = {
+    "arms": {
+        "alternating_users": {**GOOD, "attempts": 10_000},
+        "seed_procedure": {"rotations": 4, "refused_logins": 9},
+    },
+    "consumers": {"3": GOOD, "12": GOOD},
+    "ratios": {BEYOND_STARTUP: 1.5, PLAIN: 1.01, CONSUMERS: 2.0},
+}
+BROKEN = [
+    (("consumers", "3", "refused_logins"), 1),
+    (("consumers", "12", "http_failures"), 1),
+    (("consumers", "3", "recreated_services"), {"after_rotation": ["postgres"]}),
+    (("arms", "alternating_users", "attempts"), 9_999),
+    (("arms", "seed_procedure", "refused_logins"), 0),
+    (("ratios", BEYOND_STARTUP), 1.51),
+    (("ratios", PLAIN), 1.0),
+    (("ratios", CONSUMERS), 2.01),
+]
+
+
+def test_good_figures_keep_every_promise() -> None:
+    promises = promised(FIGURES, 20)
+    assert all(kept for _text, kept in promises)
+    assert len(promises) == 11
+
+
+@pytest.mark.parametrize(("where", "value"), BROKEN)
+def test_each_promise_can_be_broken_by_its_figure(where: tuple[str, ...], value: object) -> None:
+    figures = copy.deepcopy(FIGURES)
+    place = figures
+    for key in where[:-1]:
+        place = place[key]
+    place[where[-1]] = value
+    assert [kept for _text, kept in promised(figures, 20)].count(False) == 1
+
+
+def test_arms_that_were_not_measured_promise_nothing() -> None:
+    assert promised({"arms": {}, "consumers": {}, "ratios": {PLAIN: None}}, 20) == []

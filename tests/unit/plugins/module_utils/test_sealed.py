@@ -14,7 +14,10 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import sea
 KEY = bytes(range(32))
 DATA = "a p\u00e4ssword, longer than one block of the key stream".encode()
 # Computed with the openssl command alone, with the bytes 100 to 115 as the nonce.
-KNOWN = "ZGVmZ2hpamtsbW5vcHFycz4u/N3hA5x3QjTC3mHHWQnRnHUXn+N5EIIdfOvA8nuPAKpGARbvhMO1x0dwuZTJmR66NUYPR6tz7RTm6xy6EuJxn1rnwcaM4kGU4EOqHCXE4rKzow=="
+KNOWN = (
+    "ZGVmZ2hpamtsbW5vcHFycz4u/N3hA5x3QjTC3mHHWQnRnHUXn+N5EIIdfOvA8nuPAKpGARbvhMO1x0dw"
+    "uZTJmR66NUYPR6tz7RTm6xy6EuJxn1rnwcaM4kGU4EOqHCXE4rKzow=="
+)
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"\0" * 31, b"\xff" * 32, DATA, os.urandom(10_000)])
