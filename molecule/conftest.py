@@ -180,7 +180,7 @@ class Deployment:
         return found | {slot["password"] for slot in slots if slot and slot.get("password")} | {self.login[1]}
 
     def leaks(self) -> list[str]:
-        """Return which forms of which values were printed; only their lengths, so that a failure does not leak either."""
+        """Return which forms of which values were printed, by their lengths: a failure must not leak either."""
         forms = [form for value in self.values() for form in encoded_forms(value)]
         return [f"a form of {len(form)} characters" for form in forms if form in self.output]
 

@@ -24,6 +24,8 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import atomic_write, read_plain_file
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
+# Seconds for which a lease outlives the last sign of life of a run.
+LEASE = 120
 
 
 def make_folder(path: str) -> None:
@@ -42,8 +44,10 @@ def make_folder(path: str) -> None:
 
 
 @contextlib.contextmanager
-def kernel_lock(state_dir: str | None, wait: float = 5.0) -> Iterator[None]:
+def kernel_lock(state_dir: str | None, wait: float = 5.0, renew: bool = True) -> Iterator[None]:
     """Hold the deployment's lock while a module works; the kernel ends it when the process does.
+
+    Work is a sign of life: when it is done, the lease of the rotation that it belongs to is renewed.
 
     ``wait`` is how many seconds to wait for it. Without a folder there is nothing to lock.
     Raises :class:`SecretsError` that says who holds it.
@@ -73,6 +77,8 @@ def kernel_lock(state_dir: str | None, wait: float = 5.0) -> Iterator[None]:
         stream.write(f"process {os.getpid()}, since {utc_now()},")
         stream.flush()
         yield
+        if renew:
+            _renew_lease(state_dir)
 
 
 def utc_now() -> str:
@@ -113,11 +119,23 @@ class StateFile:
 
     def update(self, mutator: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """Change the state under the lock; returns it."""
-        with kernel_lock(self.state_dir):
+        with kernel_lock(self.state_dir, renew=False):
             state = self.read()
             mutator(state)
-            atomic_write(self.path, json.dumps(state, indent=1, sort_keys=True).encode())
+            self.write(state)
         return state
+
+    def write(self, state: dict[str, Any]) -> None:
+        """Replace the state; the caller holds the lock."""
+        atomic_write(self.path, json.dumps(state, indent=1, sort_keys=True).encode())
+
+
+def _renew_lease(state_dir: str) -> None:
+    file = StateFile(state_dir)
+    state = file.read()
+    if state.get("lease"):
+        state["lease"]["boot_expires"] = boot_seconds() + LEASE
+        file.write(state)
 
 
 def lease_alive(lease: dict[str, Any] | None) -> bool:
@@ -140,7 +158,7 @@ def remember_serial(state: dict[str, Any], store_id: str | None, serial: int | N
 
 
 def take(
-    state: dict[str, Any], rotation: str, owner: str, seconds: int, forced: str | None = None, dead: str | None = None
+    state: dict[str, Any], rotation: str, owner: str, forced: str | None = None, dead: str | None = None
 ) -> str | None:
     """Take the lease for one run of a rotation; returns the rotation whose lease was taken over.
 
@@ -159,15 +177,15 @@ def take(
         "owner": owner,
         "since": utc_now() if other or not held else held["since"],
         "boot_id": boot_id(),
-        "boot_expires": boot_seconds() + seconds,
+        "boot_expires": boot_seconds() + LEASE,
     }
     return other["rotation"] if other else None
 
 
-def keep(state: dict[str, Any], rotation: str, owner: str, seconds: int) -> None:
+def keep(state: dict[str, Any], rotation: str, owner: str) -> None:
     """Renew the lease; refuses where another run has taken it meanwhile."""
     held = state.get("lease")
     if not held or (held["rotation"], held["owner"]) != (rotation, owner):
         taker = f"taken over by {held['owner']}" if held else "released"
         raise SecretsError(f"the lock of {rotation} was {taker} meanwhile; run the same command again")
-    take(state, rotation, owner, seconds)
+    take(state, rotation, owner)

@@ -35,7 +35,8 @@ options:
     required: true
   action:
     description:
-      - V(read) returns the state; V(take) takes the lock for O(rotation); V(keep) renews it; V(release) ends it and forgets the
+      - V(read) returns the state; V(take) takes the lock for O(rotation); V(keep) renews it (it counts as dead after
+        120 seconds in which no module worked); V(release) ends it and forgets the
         record; V(remember) remembers O(serial) alone.
     type: str
     choices: [read, take, keep, release, remember]
@@ -46,10 +47,6 @@ options:
   owner:
     description: Who runs it, for others' messages.
     type: str
-  lease:
-    description: Seconds after which the lock counts as dead, unless it is renewed.
-    type: int
-    default: 120
   take_lock:
     description: A rotation whose lease may be taken although it is alive.
     type: str
@@ -112,7 +109,7 @@ def carry_out(params: dict, check_mode: bool) -> dict:
 
     def change(state: dict) -> None:
         nonlocal taken_over
-        lease = (params["rotation"], params["owner"], params["lease"])
+        lease = (params["rotation"], params["owner"])
         if action == "take":
             states.check_serial(state, params["store_id"], params["serial"])
             taken_over = states.take(state, *lease, params["take_lock"], params["dead_owner"])
@@ -153,7 +150,6 @@ def main() -> None:
             "action": {"type": "str", "choices": ["read", "take", "keep", "release", "remember"], "default": "read"},
             "rotation": {"type": "str"},
             "owner": {"type": "str"},
-            "lease": {"type": "int", "default": 120},
             "take_lock": {"type": "str"},
             "dead_owner": {"type": "str"},
             "store_id": {"type": "str"},

@@ -27,8 +27,6 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils.store import Stor
 COLLECTION = "chat4all.secrets"
 STORE_NAME = ".secrets-store.yml"
 STATE_FOLDER = ".chat4all"
-# Seconds for which a lease outlives the last sign of life of a run; a working module holds the kernel lock besides.
-LEASE = 120
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "project_dir": {"type": "path", "required": True},

@@ -20,7 +20,6 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 from ansible_collections.chat4all.secrets.plugins.module_utils.generate import generate
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import (
-    LEASE,
     Deployment,
     ProgressReader,
     is_gone,
@@ -82,7 +81,7 @@ class Rotation:
         """Have the target remember how far this rotation is, and the store's serial; renews the lease."""
         store = self.deployment.store
         self.deployment.state(
-            "keep", rotation=self.id, owner=owner(), lease=LEASE, store_id=store.id, serial=store.serial, record=record
+            "keep", rotation=self.id, owner=owner(), store_id=store.id, serial=store.serial, record=record
         )
 
     def _release(self, outcome: str) -> None:
@@ -158,7 +157,7 @@ class Rotation:
                 "take",
                 rotation=rotation,
                 owner=owner(),
-                lease=LEASE,
+               
                 take_lock=self.arguments["take_lock"],
                 dead_owner=holder if is_gone(holder) else None,
                 store_id=store.id,

@@ -63,6 +63,8 @@ def promised(figures: Mapping[str, Any], rotations: int) -> list[tuple[str, bool
     for name, each in measured.items():
         for key, text in (("refused_logins", "refused logins"), ("http_failures", "failed HTTP requests")):
             found.append((f"{name}: {each[key]} {text} in {each['rotations']} rotations", each[key] == 0))
+        tries = each["negative_probes"]
+        found.append((f"{name}: {tries} tries of an old password were refused", tries >= each["rotations"]))
         for moment, services in each["recreated_services"].items():
             text = f"{len(services)} containers recreated by a plain up -d {moment.replace('_', ' ')}"
             found.append((f"{name}: {text}", not services))

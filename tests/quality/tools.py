@@ -62,6 +62,13 @@ class Result:
     seconds: float
 
 
+def require(*names: str) -> None:
+    """Refuse to go on without the tools of the virtual environment."""
+    missing = [name for name in names if not (BIN / name).exists()]
+    if missing:
+        raise QualityError(f"{', '.join(missing)} not found beside {sys.executable}: use make, see make help")
+
+
 def files() -> list[Path]:
     """Return what belongs to the checkout: tracked files and new ones that are not ignored."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]

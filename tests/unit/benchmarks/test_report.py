@@ -57,19 +57,26 @@ def test_the_table_shows_the_arms_side_by_side_within_100_columns() -> None:
     assert max(map(len, lines)) <= 100
 
 
-GOOD = {"refused_logins": 0, "http_failures": 0, "rotations": 20, "recreated_services": {"after_rotation": []}}
+GOOD = {
+    "refused_logins": 0,
+    "http_failures": 0,
+    "rotations": 20,
+    "negative_probes": 20,
+    "recreated_services": {"after_rotation": []},
+}
 FIGURES = {
     "arms": {
         "alternating_users": {**GOOD, "attempts": 10_000},
         "seed_procedure": {"rotations": 4, "refused_logins": 9},
     },
-    "consumers": {"3": GOOD, "12": GOOD},
+    "consumers": {"3": {**GOOD}, "12": {**GOOD}},
     "ratios": {BEYOND_STARTUP: 1.5, PLAIN: 1.01, CONSUMERS: 2.0},
 }
 BROKEN = [
     (("consumers", "3", "refused_logins"), 1),
     (("consumers", "12", "http_failures"), 1),
     (("consumers", "3", "recreated_services"), {"after_rotation": ["postgres"]}),
+    (("consumers", "3", "negative_probes"), 19),
     (("arms", "alternating_users", "attempts"), 9_999),
     (("arms", "seed_procedure", "refused_logins"), 0),
     (("ratios", BEYOND_STARTUP), 1.51),
@@ -81,7 +88,7 @@ BROKEN = [
 def test_good_figures_keep_every_promise() -> None:
     promises = promised(FIGURES, 20)
     assert all(kept for _text, kept in promises)
-    assert len(promises) == 11
+    assert len(promises) == 13
 
 
 @pytest.mark.parametrize(("where", "value"), BROKEN)
