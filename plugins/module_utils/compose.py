@@ -17,7 +17,7 @@ import datetime
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -233,17 +233,17 @@ class Project:
         """Run ``docker compose ARGUMENTS`` for this project."""
         return self._compose(self._files, *arguments, **options)
 
-    def create(self, services: Iterable[str], scale: Mapping[str, int], *flags: str, timeout: float = 120) -> Completed:
+    def create(self, services: Iterable[str], scale: Mapping[str, int], *flags: str, **options: Any) -> Completed:
         """Make containers without starting them; whatever else these services need is left at the number that is there.
 
         ``scale`` is how many containers each of ``services`` shall have, those that exist counted in.
         """
         services = list(services)
-        there: dict[str, int] = dict.fromkeys(self._needed_by(services), 0)
+        there: dict[str, int] = dict.fromkeys(self.needed_by(services), 0)
         for container in self.containers(there):
             there[container.service] += 1
         counts = [f"--scale={name}={count}" for name, count in sorted({**there, **scale}.items())]
-        return self.compose("create", *flags, *counts, *services, timeout=timeout)
+        return self.compose("create", *flags, *counts, *services, **options)
 
     def hashes(self) -> dict[str, str]:
         """Return the configuration hash that a fresh container of each service would get."""
@@ -304,6 +304,16 @@ class Project:
             found[variable] |= {name for name, config in raw.items() if self._takes_all(config, variable)}
         return found
 
+    def needed_by(self, services: Iterable[str]) -> set[str]:
+        """Return the services and all that they depend on."""
+        found, left = set(), list(services)
+        while left:
+            name = left.pop()
+            if name in self.services and name not in found:
+                found.add(name)
+                left += self.services[name].depends_on
+        return found
+
     def waves(self, names: Iterable[str]) -> list[list[str]]:
         """Return the services in waves: each one comes after all that it depends on, directly or through others."""
         wanted = set(names)
@@ -362,16 +372,22 @@ class Project:
         container (of a profile that is not in use).
         """
         containers = self.containers()
-        changes = self.announced(self.compose("create", "--dry-run"), containers)
+        changes = self.announced(self.compose("create", "--dry-run", check=False), containers)
         recreated = {service for service, change in changes if change == "recreate"}
         stale = self.stale(containers) if len(recreated) > 1 else set()
         changed = {one.service for one in containers if one.id in stale or (recreated and self._drift(one))}
-        dragged = {name for name in recreated - changed if (self._needed_by([name]) - {name}) & recreated}
+        dragged = {name for name in recreated - changed if (self.needed_by([name]) - {name}) & recreated}
         present = {container.service for container in containers} - dragged
         return sorted(change for change in changes if change[0] in present)
 
-    def announced(self, dry_run: Completed, containers: Iterable[Container]) -> set[tuple[str, str]]:
+    def announced(self, dry_run: Completed, containers: Sequence[Container]) -> set[tuple[str, str]]:
         """Return what a dry run says that it would do: ``(service, recreate|create)``."""
+        if dry_run.returncode != 0 and "Could not find the file" in dry_run.stderr:
+            # It tries to copy a secret into a container that was only pretended. What it compares is known here, too.
+            stale = self.stale(containers)
+            return {(one.service, "recreate") for one in containers if one.id in stale or self._drift(one)}
+        if dry_run.returncode != 0:
+            raise SecretsError(f"docker compose create --dry-run failed: {self._reason('create', dry_run.stderr)}")
         rows = re.findall(r"Container (\S+)\s+(Recreate|Creating)\s*$", dry_run.stderr, re.MULTILINE)
         names = {container.name: container.service for container in containers}
         words = {"Recreate": "recreate", "Creating": "create"}
@@ -407,16 +423,6 @@ class Project:
 
     def _model(self, *flags: str, **options: Any) -> dict[str, Any]:
         return json.loads(self.compose("config", *flags, "--format", "json", **options).stdout)
-
-    def _needed_by(self, services: Iterable[str]) -> set[str]:
-        """Return the services and all that they depend on."""
-        found, left = set(), list(services)
-        while left:
-            name = left.pop()
-            if name in self.services and name not in found:
-                found.add(name)
-                left += self.services[name].depends_on
-        return found
 
     def _mounts_of(self, name: str, kind: str | None = None) -> set[str]:
         """Return the secrets and configs of a service that come from variables, not from files."""

@@ -192,6 +192,9 @@ class Rollout:
                 f"{name} is a one-shot job that would run again with the new value; "
                 f"if that does no harm: secrets_services: {{{name}: {{rerun: safe}}}}"
             )
+        for container in [*item.stale, *item.fresh]:
+            if container.status == "paused":
+                raise SecretsError(f"{name}: {container.name} is paused; unpause or stop it first")
         if item.mode == "job" and any(container.running for container in item.stale):
             raise SecretsError(f"{name}: the job is running now; run this again when it has ended")
         if item.mode != "stopped" and item.evidence == "none" and not self.settings.accept_weak:
@@ -256,7 +259,7 @@ class Rollout:
         """Have a new container for each job, or the one that an interrupted run has made or started."""
         jobs = [item for item in batch if item.mode == "job"]
         self.journal.add({item.service: 1 for item in jobs})
-        usable = {"created", "running", "paused"}
+        usable = {"created", "running"}
         self._recreate([item for item in jobs if item.stale or not usable & {one.status for one in item.fresh}])
         self._find_new(jobs)
         return jobs
@@ -320,8 +323,8 @@ class Rollout:
         scale = {item.service: item.want or len(item.stale) for item in batch}
         old = [container for item in batch for container in item.stale]
         limit = MARGIN + max((container.stop_grace for container in old), default=0)
-        dry_run = self.project.create(scale, scale, "--dry-run", "--force-recreate", timeout=MARGIN)
-        changes = self.project.announced(dry_run, self.project.containers())
+        dry_run = self.project.create(scale, scale, "--dry-run", "--force-recreate", check=False)
+        changes = self.project.announced(dry_run, self.project.containers(self.project.needed_by(scale)))
         others = sorted({service for service, change in changes if change == "recreate"} - set(scale))
         if others:
             # What these depend on was to stay stale; without the old containers nothing is left for Compose to recreate.
@@ -405,8 +408,6 @@ class Rollout:
             raise Failure(item.service, container, "its health check fails" + _said(watch))
         if item.service in self.success and verdict.status == "unreadable":
             raise Failure(item.service, container, f"its log cannot be read: {verdict.line}")
-        if state.status == "paused":
-            return False
         return state.health in (None, "healthy") and (item.service not in self.success or verdict.status == "matched")
 
     def _start(self, entries: Sequence[tuple[Replacement, Container]]) -> None:

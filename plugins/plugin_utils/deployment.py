@@ -202,7 +202,7 @@ class Deployment:
             state="present",
             content=data.decode(),
             expected_sha256=expected_sha256,
-            state_dir=None,
+            state_dir=self.state_dir,
         )
 
     # -- .env

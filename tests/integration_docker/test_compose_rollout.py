@@ -47,7 +47,7 @@ class Box(Sandbox):
     def start(self, services: dict[str, Any], *arguments: str, **more: Any) -> None:
         self.set(OLD)
         self.write(services, **more)
-        self.up("--wait", *arguments) if not any(_is_job(one) for one in services.values()) else self.up(*arguments)
+        self.up(*arguments)
         self.set(NEW)
 
     def roll(self, check: bool = False, **given: Any) -> dict[str, Any]:
@@ -74,10 +74,6 @@ class Box(Sandbox):
         assert {one.name for one in self.containers()} >= names
 
 
-def _is_job(config: dict[str, Any]) -> bool:
-    return "exit" in config["entrypoint"][-1] and "sleep" not in config["entrypoint"][-1]
-
-
 @pytest.fixture
 def box(tmp_path):
     folder = tmp_path / "project"
@@ -100,7 +96,7 @@ def test_waves_of_job_and_services(box, tmp_path):
         "--scale",
         "a=2",
     )
-    database = box.containers("db")
+    database = box.ids("db")
     plan = box.roll(check=True, options={"job": {"rerun": "safe"}})
     result = box.roll(options={"job": {"rerun": "safe"}}, progress=str(progress))
     assert plan["waves"] == result["waves"] == [["job"], ["a", "b"], ["gateway"]]
@@ -110,7 +106,7 @@ def test_waves_of_job_and_services(box, tmp_path):
         "b": ("start_first", "health check", 0, 1),
         "gateway": ("start_first", "health check", 0, 1),
     }
-    assert box.containers("db") == database
+    assert box.ids("db") == database
     assert box.values() == [
         ("a", "running", NEW),
         ("a", "running", NEW),
@@ -130,13 +126,13 @@ def test_waves_of_job_and_services(box, tmp_path):
 
 def test_a_plan_touches_nothing(box):
     box.start({"a": service(), "fixed": service(container_name="test-rollout-fixed")})
-    before = box.containers()
+    before = box.ids()
     plan = box.roll(check=True)
     assert {name: (todo["mode"], todo["reason"]) for name, todo in plan["services"].items()} == {
         "a": ("start_first", ""),
         "fixed": ("stop_first", "fixed container_name"),
     }
-    assert box.containers() == before
+    assert box.ids() == before
     assert not (box.folder / ".chat4all").exists()
 
 
@@ -182,18 +178,18 @@ def test_an_anonymous_volume_is_handed_on(box):
 def test_a_service_that_fails_leaves_the_old_ones_running(box, tmp_path, fault, reason):
     check = {"test": ["CMD", "test", "-e", "/tmp/ok"], "interval": "200ms", "retries": 2, "start_period": "0s"}
     box.start({"good": service(), "bad": service("touch /tmp/ok; " + ON_NEW % fault, healthcheck=check)}, "--scale", "good=2")
-    before = {one.id for one in box.containers()}
+    before = box.ids()
     error = box.failing(log_dir=str(tmp_path / "logs"))
     assert error.message.startswith("bad failed: ") and reason in error.message
     assert error.details["service"] == "bad"
-    assert {one.id for one in box.containers()} == before
+    assert box.ids() == before
     log = Path(error.details["log"])
     assert (log.name, log.stat().st_mode & 0o777) == ("bad.log", 0o600)
     assert NEW not in log.read_text()
     # Back to the old value: nothing is left to do.
     box.set(OLD)
     assert box.roll()["changed"] is False
-    assert {one.id for one in box.containers()} == before
+    assert box.ids() == before
 
 
 def test_a_crash_loop_ends_the_wait_at_once(box):
@@ -247,18 +243,18 @@ def test_what_its_owner_has_stopped_stays_stopped_but_not_on_the_old_value(box):
 
 def test_services_that_are_not_named_keep_what_they_have(box):
     box.start({"dep": service(), "a": service(depends_on=["dep"]), "fixed": service(container_name="test-rollout-fixed", depends_on=["dep"])}, "--scale", "dep=2")
-    kept = {one.id for one in box.containers("dep")}
+    kept = box.ids("dep")
     result = box.roll(services=["a", "fixed"])
     assert sorted(result["services"]) == ["a", "fixed"]
-    assert {one.id for one in box.containers("dep")} == kept
+    assert box.ids("dep") == kept
     assert box.values("a", "fixed") == [("a", "running", NEW), ("fixed", "running", NEW)]
 
 
 def test_an_anonymous_volume_is_not_lost_for_a_service_that_stays_stale(box):
     box.start({"dep": service(), "a": service(volumes=["/data"], depends_on=["dep"])})
-    before = box.containers()
+    before = box.ids()
     assert "anonymous volume" in box.failing(services=["a"]).message
-    assert box.containers() == before
+    assert box.ids() == before
 
 
 def test_orphans_one_offs_and_profiles(box):
@@ -273,14 +269,21 @@ def test_orphans_one_offs_and_profiles(box):
     assert box.values("a", "hidden") == [("a", "running", NEW), ("hidden", "running", NEW)]
 
 
-def test_old_containers_that_do_not_want_to_go(box):
+def test_an_old_container_that_does_not_want_to_go(box):
     deaf = service("trap '' TERM; sleep infinity & wait; sleep infinity", init=False, stop_grace_period="1s")
-    box.start({"deaf": deaf, "frozen": service()})
-    box.docker("pause", box.containers("frozen")[0].id)
+    box.start({"deaf": deaf})
     began = time.monotonic()
     box.roll()
     assert time.monotonic() - began < 30
-    box.settled(("deaf", "running", NEW), ("frozen", "running", NEW))
+    box.settled(("deaf", "running", NEW))
+
+
+def test_a_paused_container_is_its_owners_business(box):
+    box.start({"a": service(), "frozen": service()})
+    box.docker("pause", box.containers("frozen")[0].id)
+    before = box.ids()
+    assert "frozen-1 is paused" in box.failing().message
+    assert box.ids() == before
 
 
 def test_secrets_from_variables_are_seen_although_the_hash_stays(box):
@@ -304,10 +307,10 @@ def test_what_follows_a_replacement_is_run_before_and_after_the_old_one_goes(box
     calls = box.docker("exec", box.containers("proxy")[0].id, "cat", "/tmp/calls").split()
     assert len(calls) == 2
     box.set(OLD)
-    before = {one.id for one in box.containers()}
+    before = box.ids()
     error = box.failing(options={"a": {"after": {"service": "proxy", "exec": "false"}}})
     assert "a failed: after, in proxy: exit code 1" in error.message
-    assert {one.id for one in box.containers()} == before
+    assert box.ids() == before
 
 
 def test_refused_before_anything_is_touched(box):
@@ -318,7 +321,7 @@ def test_refused_before_anything_is_touched(box):
             "weak": service(healthcheck={"disable": True}),
         }
     )
-    before = box.containers()
+    before = box.ids()
     assert "rerun: safe" in box.failing().message
     assert "neither health check nor log pattern" in box.failing(services=["a", "weak"]).message
     assert "nothing: no such service" in box.failing(services=["nothing"]).message
@@ -326,7 +329,7 @@ def test_refused_before_anything_is_touched(box):
     assert "not a regular expression" in box.failing(options={"a": {"ready_log": "("}}).message
     with kernel_lock(str(box.folder / ".chat4all")):
         assert "is working there" in box.failing().message
-    assert box.containers() == before
+    assert box.ids() == before
 
 
 def test_a_log_line_is_evidence_too(box):

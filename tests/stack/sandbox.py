@@ -26,7 +26,7 @@ def service(script: str = "exec sleep infinity", **more: Any) -> dict[str, Any]:
         "entrypoint": ["sh", "-c", script],
         "init": True,
         "environment": {"PW": "${PW}"},
-        "healthcheck": {"test": ["CMD", "true"], "interval": "1s"},
+        "healthcheck": {"test": ["CMD", "true"], "interval": "300ms"},
         **more,
     }
 
@@ -71,18 +71,18 @@ class Sandbox:
     def containers(self, *services: str) -> list[Container]:
         return self.project().containers(services or None)
 
+    def ids(self, *services: str) -> set[str]:
+        return {one.id for one in self.containers(*services)}
+
     def values(self, *services: str) -> list[tuple[str, str, str]]:
         """Return service, status and value of every container."""
         return sorted((one.service, one.status, one.env.get("PW", "")) for one in self.containers(*services))
 
     def recreated_by_up(self) -> list[str]:
         """Run a plain ``docker compose up -d`` and return the ids that are new after it."""
-        before = self._ids()
+        before = self.ids()
         self.up()
-        return sorted(self._ids() - before)
-
-    def _ids(self) -> set[str]:
-        return set(self.docker("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={self.name}").split())
+        return sorted(self.ids() - before)
 
     def remove(self) -> None:
         mine = f"label=com.docker.compose.project={self.name}"
