@@ -112,11 +112,17 @@ def test_a_secret_cut_at_the_end_of_a_piece_shows_no_part(docker, before):
     path = os.path.join(os.path.dirname(docker("").executable), "line")
     with open(path, "w") as stream:
         stream.write(line)
-    masker = Masker([SECRET])
-    with LogWatch(docker(f"cat {path}"), "c1", [re.compile("z")], [], masker) as watch:
+    with LogWatch(docker(f"cat {path}"), "c1", [re.compile("z")], [], Masker([SECRET])) as watch:
         shown = watch.finish().line
     for length in range(6, len(SECRET)):
         assert SECRET[:length] not in shown and SECRET[-length:] not in shown
+
+
+@pytest.mark.parametrize("known", range(6, len(SECRET), 5))
+def test_a_secret_cut_after_what_matched_shows_no_part(known):
+    line = Line("x" * 1000 + " WRONGPASS " + "-" * 200 + SECRET[:known], cut_after=True)
+    shown = line.shown(Masker([SECRET]), re.compile("WRONGPASS"))
+    assert "WRONGPASS" in shown and SECRET[:6] not in shown
 
 
 # -- what is judged
@@ -349,7 +355,9 @@ def test_one_failure_ends_it_for_all(world):
 
 
 def test_silence_is_a_time_out_with_the_last_line(world):
+    began = time.monotonic()
     (result,) = world({"a": f"connecting with {SECRET}\n"}, timeout=0.3)
+    assert 0.3 <= time.monotonic() - began < 5
     assert result["status"] == "timed_out"
     assert result["reason"] == f'no line of success within 0.3 s; its last line: "connecting with {MASK}"'
 
@@ -417,14 +425,15 @@ def test_a_container_that_was_never_started_says_so(world):
 
 def test_a_saved_log_holds_no_secret_even_across_pieces_and_lines(docker, tmp_path):
     key = "-----BEGIN KEY-----\nMIIEvQIBADANBgkq\n-----END KEY-----"
-    (tmp_path / "log").write_text(f"one {SECRET}\n\x1b[31mtwo\x1b[0m {'x' * 40000}{SECRET}\n{key}\nlast")
-    text = logs.masked_log(docker(f"cat {tmp_path}/log >&2"), "c1", Masker([SECRET, key]))
+    tabbed = "tab\there, no key"
+    (tmp_path / "log").write_text(f"one {SECRET}\n{tabbed}\n\x1b[31mtwo\x1b[0m {'x' * 40000}{SECRET}\n{key}\nlast")
+    text = logs.masked_log(docker(f"cat {tmp_path}/log >&2"), "c1", Masker([SECRET, key, tabbed]))
     assert SECRET not in text and "MIIE" not in text and "\x1b" not in text
-    assert text.startswith(f"one {MASK}\ntwo xxx") and text.endswith("\nlast\n")
+    assert text.startswith(f"one {MASK}\n{MASK}\ntwo xxx") and text.endswith("\nlast\n")
 
 
 def test_a_saved_log_is_bounded_and_its_cut_shows_no_part_of_a_secret(docker, monkeypatch):
-    monkeypatch.setattr(logs, "SAVED", 100_000)
+    monkeypatch.setattr(logs, "SAVED", 100_001)
     text = logs.masked_log(docker(f"yes '{SECRET}' | tr -d '\\n' | head -c 777777"), "c1", Masker([SECRET]))
     assert len(text) < 210_000 and text.startswith("(the beginning is left out)\n")
     assert not re.search(r"[^*]", text.split("\n", 1)[1].strip().removesuffix(SECRET[: 777777 % len(SECRET)]))
