@@ -187,6 +187,7 @@ class Rotation:
                 f"DRIFT {name}: .env holds another {' or '.join(sorted(facts['variables'].values()))} than the store; "
                 "to put the store's value back: ansible-playbook playbooks/provision.yml -e drift=replace"
             )
+        self._server(facts, entry)  # consumers of a server that is down are unhealthy: it is the reason
         self._refuse(facts, info, resuming=phase in ("back", "forward"))
         generate(**facts["generate"])  # a rule that cannot be met is refused here, before anything is touched
         logins = self.log_in(facts, entry, "current", "pending")["logins"]

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 
 from arms import Arm, SeedProcedure, ansible_playbook
-from harness import BUILD, ROOT, BenchmarkError, Deployment, Result, end_on_signals, run
+from harness import BUILD, ROOT, BenchmarkError, Deployment, Result, brief, end_on_signals, run
 from report import arms_table
 from stack import StackError
 
@@ -118,7 +118,7 @@ def main() -> int:
             deployment.keep = options.keep
             results = compare(deployment, options.rotations)
     except (BenchmarkError, StackError) as error:
-        print(f"\nDEMO FAILED  {error}", file=sys.stderr)
+        print(f"\nDEMO FAILED  {brief(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nDemo interrupted; its containers are removed.", file=sys.stderr)

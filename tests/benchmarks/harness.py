@@ -68,6 +68,14 @@ def run(command: Sequence[str], *, show: bool = False, **environment: str) -> st
     return done.stdout or ""
 
 
+def brief(error: Exception) -> str:
+    """Return what failed and the last thing that it said; a command's whole output is too much."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if len(lines) < 2:
+        return str(error)
+    return f"{lines[0].partition(': ')[0]}: {lines[-1].strip()}"
+
+
 def end_on_signals() -> None:
     """Have SIGTERM and SIGHUP end the program as Ctrl-C does, so that everything is removed."""
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from arms import ARMS, AlternatingUsers, Arm
-from harness import BUILD, ROOT, BenchmarkError, Deployment, Result, end_on_signals
+from harness import BUILD, ROOT, BenchmarkError, Deployment, Result, brief, end_on_signals
 from report import BEYOND_STARTUP, CONSUMERS, PLAIN, announced, arms_table, figure, promised
 from stack import StackError
 
@@ -185,7 +185,7 @@ def main() -> int:
     try:
         benchmark.run()
     except (BenchmarkError, StackError) as error:
-        print(f"BENCHMARK FAILED  {error}", file=sys.stderr)
+        print(f"BENCHMARK FAILED  {brief(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Benchmark interrupted; its containers are removed.", file=sys.stderr)

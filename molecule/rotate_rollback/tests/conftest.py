@@ -17,14 +17,14 @@ class RolledBack:
         self.deployment = deployment
         self.consumers = consumers
         self.printed = deployment.printed(name)
+        _before, self.block = self.printed.split("STOPPED  postgres at roll out: ", 1)
         self.service = service
         self.reason = reason
 
     def check_block(self) -> None:
         """The block says what failed, that the services work, what a rerun does and where to look."""
-        _before, block = self.printed.split("STOPPED  postgres at roll out: ", 1)
         # It is wrapped at 100 columns.
-        text = re.sub(r"\s+", " ", block)
+        text = re.sub(r"\s+", " ", self.block)
         assert self.service in text.split(" Services ", 1)[0]
         assert self.reason in text.split(" Services ", 1)[0]
         assert "back on the old, valid" in text
@@ -33,7 +33,7 @@ class RolledBack:
 
     def check_log(self) -> None:
         """The failed container's log was kept, without any value."""
-        text = re.sub(r"\s+", "", self.printed.rsplit("STOPPED", 1)[1])
+        text = re.sub(r"\s+", "", self.block)
         [path] = set(re.findall(rf"db1:(/\S+?/{self.service}[\w.-]*?\.log)", text))
         kept = self.deployment.host.file(path)
         assert kept.mode == 0o600
