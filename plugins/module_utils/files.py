@@ -6,9 +6,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
 import stat
+import time
+from collections.abc import Iterator
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 
@@ -16,8 +20,8 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 def check_plain_file(path: str, uid: int | None = None) -> os.stat_result | None:
     """Return what ``lstat`` says of ``path``, ``None`` where nothing is there.
 
-    Raises :class:`SecretsError` for a link, a folder or anything else that is no plain file, and, with ``uid``, for a file
-    that belongs to somebody else.
+    Raises :class:`SecretsError` for a link, a folder or anything else that is no plain file, and, with ``uid``, for a
+    file that belongs to somebody else.
     """
     try:
         found = os.lstat(path)
@@ -48,43 +52,119 @@ def read_plain_file(path: str) -> bytes | None:
         raise SecretsError(f"{path}: {error.strerror}") from None
 
 
+def heir(folder: str) -> tuple[int, int]:
+    """Return the user and group ids to whom new things in ``folder`` belong.
+
+    What root makes goes to the folder's owner, who would be locked out otherwise.
+    """
+    if os.geteuid() != 0:
+        return os.geteuid(), os.getegid()
+    try:
+        found = os.stat(folder)
+    except OSError as error:
+        raise SecretsError(f"{folder}: {error.strerror}") from None
+    return found.st_uid, found.st_gid
+
+
 def atomic_write(path: str, data: bytes, mode: int = 0o600, uid: int | None = None, gid: int | None = None) -> None:
     """Replace ``path`` by ``data`` in one durable rename.
 
-    The temporary file is made in the same folder, with ``mode`` and owner from its first byte; file and folder are synced.
-    Raises :class:`SecretsError` for a link, a folder, somebody else's file (with ``uid``), or when the disk refuses; the old
-    content is then untouched.
+    The temporary file is made in the same folder, with ``mode`` and owner from its first byte; file and folder are
+    synced. Without ``uid`` the owner of an existing file stays; it has to be the folder's owner where root writes, the
+    user otherwise.
+    Raises :class:`SecretsError` for a link, a folder, somebody else's file, or when the disk refuses; the old content is
+    then untouched.
     """
-    check_plain_file(path, uid)
-    folder = os.path.dirname(path) or "."
-    temporary = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}.tmp")
+    folder, name = os.path.split(path)
+    folder = folder or "."
+    user, group = heir(folder)
+    found = check_plain_file(path, uid)
+    if uid is None and found:
+        if found.st_uid not in (user, os.geteuid()):
+            check_plain_file(path, user)
+        user, group = found.st_uid, found.st_gid if os.geteuid() == 0 else group
+    user, group = user if uid is None else uid, group if gid is None else gid
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
     try:
-        _remove_leftovers(folder, os.path.basename(path))
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode & 0o600)
+        _remove_leftovers(folder, name)
+        descriptor = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode & 0o600
+        )
         try:
             with os.fdopen(descriptor, "wb") as stream:
-                if (uid is not None and uid != os.geteuid()) or gid is not None:
-                    os.fchown(stream.fileno(), -1 if uid is None else uid, -1 if gid is None else gid)
+                if os.geteuid() == 0 or gid is not None or user != os.geteuid():
+                    os.fchown(stream.fileno(), user, group)
                 os.fchmod(stream.fileno(), mode)
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(temporary, path)
         except BaseException:
-            if os.path.lexists(temporary):
+            with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
-        sync_folder(folder)
     except OSError as error:
         raise SecretsError(f"{path}: cannot be written: {error.strerror}; the old content is untouched") from None
+    try:
+        sync_folder(folder)
+    except OSError as error:
+        raise SecretsError(f"{path}: was written, but may not outlive a power cut: {error.strerror}") from None
 
 
 def _remove_leftovers(folder: str, name: str) -> None:
     """Remove what killed processes left half-written beside a file."""
     for entry in os.listdir(folder):
         match = re.fullmatch(re.escape(f".{name}.") + r"(\d+)\.tmp", entry)
-        if match and (int(match.group(1)) == os.getpid() or not os.path.exists(f"/proc/{match.group(1)}")):
-            os.unlink(os.path.join(folder, entry))
+        if match and (int(match.group(1)) == os.getpid() or not _runs(int(match.group(1)))):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, entry))
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def file_lock(path: str, holder: str, wait: float = 5.0) -> Iterator[None]:
+    """Hold the exclusive lock on ``path``, made where it is missing; the kernel ends it when the process does.
+
+    ``holder`` is left in the file for the message to those who wait for ``wait`` seconds in vain.
+    """
+    check_plain_file(path)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SecretsError(f"{path}: {error.strerror}") from None
+    try:
+        if os.geteuid() == 0:
+            os.fchown(descriptor, *heir(os.path.dirname(path) or "."))
+        _lock(descriptor, path, time.monotonic() + wait)
+        # A full disk must not keep anybody from working.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, holder.encode("utf-8", "replace"), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: str, deadline: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                holder = " ".join(os.pread(descriptor, 500, 0).decode("utf-8", "replace").split()) or "another process"
+                raise SecretsError(f"{path}: {holder} is working there; run the same command later") from None
+            time.sleep(0.1)
+        except OSError as error:
+            raise SecretsError(f"{path}: cannot be locked: {error.strerror}; is it on a local file system?") from None
 
 
 def sync_folder(folder: str) -> None:

@@ -103,12 +103,17 @@ def run_began(state: Mapping[str, Any]) -> str:
     ``StartedAt`` will not do: the engine takes it when the process runs already, and the first line can be some
     milliseconds older. The last line of the run before can be as much younger than its ``FinishedAt``. So: half-way
     between the two.
+
+    ``state`` is ``State`` of ``docker inspect``; without ``Running`` and ``Restarting`` the container is taken to run.
     """
     if state["FinishedAt"].startswith(NEVER):
         return ""
     began, ended = moment(state["StartedAt"]), moment(state["FinishedAt"])
-    # Where the present run is over, the end of the one before is not known: rather a line too many than the reason missed.
-    return f"{(began + ended) / 2 if ended < began else began - 1:.6f}"
+    if ended < began and state.get("Running", True) and not state.get("Restarting"):
+        return f"{(began + ended) / 2:.6f}"
+    # The run is over, and a short one can have ended before its StartedAt; the end of the one before is not known.
+    # Rather a line too many than the reason missed.
+    return f"{min(began, ended) - 1:.6f}"
 
 
 @dataclass(frozen=True)

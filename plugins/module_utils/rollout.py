@@ -276,12 +276,13 @@ class Rollout:
                 scale[item.service] = max(item.want, len(usable)) + len(item.stale)
             self.project.create(scale, scale, "--no-recreate", timeout=MARGIN)
             self._find_new(batch)
-        self._start_and_verify([*batch, *jobs])
+        ready = self._start_and_verify([*batch, *jobs])
         self.journal.drop([item.service for item in [*batch, *jobs]])
         for item in jobs:
             self._progress(item, f"{item.service} ran again: exit code 0 ({_took(item)})")
-        self._after(batch)
-        self._let_settle(batch)
+        ready = self._after(batch) or ready
+        if any(container.running for item in batch for container in item.stale):
+            time.sleep(max(0.0, ready + self.settings.settle - time.monotonic()))
         self._retire([container for item in batch for container in item.stale])
         # What had found the new container may still know the old one's address, which the next container may be given.
         self._after(batch)
@@ -356,8 +357,11 @@ class Rollout:
 
     # -- verification
 
-    def _start_and_verify(self, batch: Sequence[Replacement]) -> None:
-        """Start what does not run yet, and wait until all of it has shown for ``quiet`` seconds that it works."""
+    def _start_and_verify(self, batch: Sequence[Replacement]) -> float:
+        """Start what does not run yet, and wait until all of it has shown for ``quiet`` seconds that it works.
+
+        Returns since when (by the monotonic clock) all of it was ready.
+        """
         items = {container.id: (item, container) for item in batch for container in item.fresh}
         self._start([entry for entry in items.values() if not entry[1].running])
         with contextlib.ExitStack() as stack:
@@ -384,8 +388,7 @@ class Rollout:
                 if len(ready) == len(items) and time.monotonic() >= last + self.settings.quiet:
                     break
                 time.sleep(POLL)
-        for item in batch:
-            item.seconds = time.monotonic() - item.began
+        return max(ready.values(), default=0.0)
 
     def _is_ready(
         self, item: Replacement, container: Container, state: Container | None, watch: LogWatch, restarts: int
@@ -428,8 +431,11 @@ class Rollout:
 
     # -- the old ones
 
-    def _after(self, batch: Sequence[Replacement]) -> None:
-        """Run what was declared to follow a replacement, once however many services declare it."""
+    def _after(self, batch: Sequence[Replacement]) -> float:
+        """Run what was declared to follow a replacement, once however many services declare it.
+
+        Returns when (by the monotonic clock) the last command ended; 0 where there is none.
+        """
         wanted = {self.afters[item.service]: item for item in batch if item.service in self.afters}
         for (service, command), item in wanted.items():
             for container in self.project.containers([service]):
@@ -438,10 +444,7 @@ class Rollout:
                     if done.returncode != 0:
                         said = self.docker.last_line(done.stderr or done.stdout)
                         raise Failure(item.service, None, f"after, in {service}: exit code {done.returncode}: {said}")
-
-    def _let_settle(self, batch: Sequence[Replacement]) -> None:
-        if any(container.running for item in batch for container in item.stale):
-            time.sleep(self.settings.settle)
+        return time.monotonic() if wanted else 0.0
 
     def _retire(self, containers: Sequence[Container]) -> None:
         """Stop old containers beside one another, each within its own grace period, and remove them."""

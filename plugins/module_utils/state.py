@@ -4,40 +4,54 @@
 
 """What a target remembers of its deployment: who works on it, how far a rotation is, and which store it has seen.
 
-The folder (``.chat4all`` beside the Compose file, 0700) holds ``lock``, held by the kernel while a module works, ``state.json``,
-and ``runs/<rotation id>/`` with masked logs. Nothing in it is a secret.
+The folder (``.chat4all`` beside the Compose file, 0700) holds ``lock``, held by the kernel while a module works,
+``state.json``, and ``runs/<rotation id>/`` with masked logs. Nothing in it is a secret.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import json
 import os
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
-from ansible_collections.chat4all.secrets.plugins.module_utils.files import atomic_write, read_plain_file
+from ansible_collections.chat4all.secrets.plugins.module_utils.files import (
+    atomic_write,
+    file_lock,
+    heir,
+    read_plain_file,
+)
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # Seconds for which a lease outlives the last sign of life of a run.
 LEASE = 120
+LEASE_KEYS = {"rotation", "owner", "since", "expires", "boot_id", "boot_expires"}
 
 
 def make_folder(path: str) -> None:
-    """Make the state folder (0700), or check that it is ours alone."""
+    """Make a folder (0700, as those above it that are missing), or check that it is ours alone."""
+    above = os.path.dirname(os.path.abspath(path))
+    if not os.path.lexists(above):
+        make_folder(above)
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+            if os.geteuid() == 0:
+                os.chown(path, *heir(above), follow_symlinks=False)
         found = os.lstat(path)
     except OSError as error:
         raise SecretsError(f"{path}: {error.strerror}") from None
+    if stat.S_ISLNK(found.st_mode):
+        raise SecretsError(f"{path}: is a link, which is not followed; move it away")
     if not stat.S_ISDIR(found.st_mode):
         raise SecretsError(f"{path}: is not a folder; move it away")
-    if found.st_uid not in (os.geteuid(), os.stat(os.path.dirname(path)).st_uid):
+    if found.st_uid not in (os.geteuid(), heir(above)[0]):
         raise SecretsError(f"{path}: belongs to user id {found.st_uid}; move it away")
     if found.st_mode & 0o022:
         raise SecretsError(f"{path}: others may write there; chmod 0700 {path}")
@@ -47,7 +61,7 @@ def make_folder(path: str) -> None:
 def kernel_lock(state_dir: str | None, wait: float = 5.0, renew: bool = True) -> Iterator[None]:
     """Hold the deployment's lock while a module works; the kernel ends it when the process does.
 
-    Work is a sign of life: when it is done, the lease of the rotation that it belongs to is renewed.
+    Work is a sign of life: when it is done, the lease that was alive when it began is renewed.
 
     ``wait`` is how many seconds to wait for it. Without a folder there is nothing to lock.
     Raises :class:`SecretsError` that says who holds it.
@@ -55,35 +69,31 @@ def kernel_lock(state_dir: str | None, wait: float = 5.0, renew: bool = True) ->
     if not state_dir:
         yield
         return
+    above = os.path.dirname(os.path.abspath(state_dir))
+    if not os.path.isdir(above):
+        raise SecretsError(f"{above}: there is no such folder, so it cannot hold {os.path.basename(state_dir)}")
     make_folder(state_dir)
-    path = os.path.join(state_dir, "lock")
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise SecretsError(f"{path}: {error.strerror}") from None
-    with os.fdopen(descriptor, "r+") as stream:
-        deadline = time.monotonic() + wait
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    holder = stream.read().strip() or "another process"
-                    raise SecretsError(f"{state_dir}: {holder} is working there; run the same command later") from None
-                time.sleep(0.1)
-        stream.seek(0)
-        stream.truncate()
-        stream.write(f"process {os.getpid()}, since {utc_now()},")
-        stream.flush()
+    file = StateFile(state_dir)
+    with file_lock(os.path.join(state_dir, "lock"), _who(file.read().get("lease")), wait):
+        alive = lease_alive(file.read().get("lease"))
         yield
-        if renew:
-            _renew_lease(state_dir)
+        if renew and alive:
+            state = file.read()
+            _extend(state["lease"])
+            file.write(state)
 
 
-def utc_now() -> str:
-    """Return the time as the state writes it: ISO 8601, UTC, whole seconds."""
-    return datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0).isoformat()
+def _who(lease: dict[str, Any] | None) -> str:
+    """Return who works here, for the message to others."""
+    module = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+    run = f" for {lease['rotation']} of {lease['owner']}" if lease_alive(lease) else ""
+    return f"{module}{run} (process {os.getpid()}, since {utc_now()})"
+
+
+def utc_now(ahead: int = 0) -> str:
+    """Return the time ``ahead`` seconds from now as the state writes it: ISO 8601, UTC, whole seconds."""
+    moment = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=ahead)
+    return moment.replace(microsecond=0).isoformat()
 
 
 def boot_id() -> str:
@@ -96,12 +106,12 @@ def boot_id() -> str:
 
 
 def boot_seconds() -> float:
-    """Return the seconds since the machine booted: a clock that nobody sets."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    """Return the seconds since the machine booted, sleep included: a clock that nobody sets."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class StateFile:
-    """``state.json``: ``store`` (id, serial), ``lease`` and ``record``."""
+    """``state.json``: ``lease``, ``records`` by rotation, ``outcomes`` by credential, ``serials`` by store."""
 
     def __init__(self, state_dir: str) -> None:
         self.state_dir = state_dir
@@ -113,9 +123,12 @@ class StateFile:
         if content is None:
             return {}
         try:
-            return dict(json.loads(content))
+            state = json.loads(content)
         except ValueError:
-            raise SecretsError(f"{self.path}: is damaged; move it away (it holds no secret)") from None
+            state = None
+        if not isinstance(state, dict) or (state.get("lease") and LEASE_KEYS - set(state["lease"])):
+            raise SecretsError(f"{self.path}: is damaged; move it away (it holds no secret)")
+        return state
 
     def update(self, mutator: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """Change the state under the lock; returns it."""
@@ -127,34 +140,44 @@ class StateFile:
 
     def write(self, state: dict[str, Any]) -> None:
         """Replace the state; the caller holds the lock."""
-        atomic_write(self.path, json.dumps(state, indent=1, sort_keys=True).encode())
+        atomic_write(self.path, json.dumps(state, indent=1).encode())
 
 
-def _renew_lease(state_dir: str) -> None:
-    file = StateFile(state_dir)
-    state = file.read()
-    if state.get("lease"):
-        state["lease"]["boot_expires"] = boot_seconds() + LEASE
-        file.write(state)
+def _extend(lease: dict[str, Any]) -> None:
+    # ``expires`` is for people: the wall clock can be set back, and would keep a dead lease alive.
+    lease.update(expires=utc_now(LEASE), boot_id=boot_id(), boot_expires=boot_seconds() + LEASE)
 
 
 def lease_alive(lease: dict[str, Any] | None) -> bool:
-    """Tell whether a lease still counts: same boot of the machine, and not run out by the clock that nobody sets."""
-    return bool(lease) and lease["boot_id"] == boot_id() and boot_seconds() < lease["boot_expires"]
+    """Tell whether a lease still counts: same boot of the machine, and not run out by the clock that nobody sets.
+
+    It never has more to run than it was given, whatever became of the clock where a machine was restored from a copy.
+    """
+    return bool(lease) and lease["boot_id"] == boot_id() and 0 < lease["boot_expires"] - boot_seconds() <= LEASE
 
 
 def check_serial(state: dict[str, Any], store_id: str | None, serial: int | None) -> None:
     """Refuse a store that is older than the one that the target has seen."""
-    seen = state.get("store") or {}
-    if store_id and serial is not None and seen.get("id") == store_id and serial < seen["serial"]:
-        raise SecretsError(f"your store is serial {serial}, the target has seen {seen['serial']}: git pull")
+    seen = state.get("serials", {}).get(store_id, 0)
+    if store_id and serial is not None and serial < seen:
+        raise SecretsError(f"your store is serial {serial}, the target has seen {seen}: git pull")
 
 
 def remember_serial(state: dict[str, Any], store_id: str | None, serial: int | None) -> None:
     """Remember the highest serial of the store in use."""
     check_serial(state, store_id, serial)
     if store_id and serial is not None:
-        state["store"] = {"id": store_id, "serial": serial}
+        state.setdefault("serials", {})[store_id] = serial
+
+
+def note(state: dict[str, Any], rotation: str, facts: dict[str, Any]) -> None:
+    """Remember safe facts of a rotation. It takes the place of an earlier one of the same credential."""
+    records = state.setdefault("records", {})
+    # Moved to the end: the last one is the one in work.
+    record = {**records.pop(rotation, {}), **facts}
+    for other in [key for key, known in records.items() if known.get("credential") == record.get("credential")]:
+        del records[other]
+    records[rotation] = record
 
 
 def take(
@@ -169,23 +192,30 @@ def take(
     other = held if held and (held["rotation"], held["owner"]) != (rotation, owner) else None
     if other and lease_alive(other) and other["rotation"] != forced and other["owner"] != dead:
         raise SecretsError(
-            f"{other['owner']} holds the lock ({other['rotation']}, since {other['since']}); wait until that run has ended; "
-            f"if it is dead: -e take_lock={other['rotation']}"
+            f"{other['owner']} holds the lock ({other['rotation']}, since {other['since']}); wait until that run has "
+            f"ended; if it is dead: -e take_lock={other['rotation']}"
         )
-    state["lease"] = {
-        "rotation": rotation,
-        "owner": owner,
-        "since": utc_now() if other or not held else held["since"],
-        "boot_id": boot_id(),
-        "boot_expires": boot_seconds() + LEASE,
-    }
+    state["lease"] = {"rotation": rotation, "owner": owner, "since": utc_now() if other or not held else held["since"]}
+    _extend(state["lease"])
     return other["rotation"] if other else None
 
 
 def keep(state: dict[str, Any], rotation: str, owner: str) -> None:
     """Renew the lease; refuses where another run has taken it meanwhile."""
+    _check_holder(state, rotation, owner)
+    take(state, rotation, owner)
+
+
+def release(state: dict[str, Any], rotation: str, owner: str | None = None) -> None:
+    """End the lease and forget the rotation's record; refuses where another run has taken the lease meanwhile."""
+    if state.get("lease"):
+        _check_holder(state, rotation, owner or state["lease"]["owner"])
+    state["lease"] = None
+    state.get("records", {}).pop(rotation, None)
+
+
+def _check_holder(state: dict[str, Any], rotation: str, owner: str) -> None:
     held = state.get("lease")
     if not held or (held["rotation"], held["owner"]) != (rotation, owner):
         taker = f"taken over by {held['owner']}" if held else "released"
         raise SecretsError(f"the lock of {rotation} was {taker} meanwhile; run the same command again")
-    take(state, rotation, owner)

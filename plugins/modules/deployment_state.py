@@ -12,8 +12,10 @@ version_added: 0.1.0
 author:
   - chat4all maintainers (@chat4all)
 description:
-  - Keeps a small state file on the target. It holds the lease of the running rotation, safe facts of an unfinished one, and the
-    highest serial of the store that was ever used, so that an older copy of the store is refused. It holds no secret.
+  - Keeps a small state file on the target. It holds the lease of the running rotation, safe facts of unfinished ones,
+    and the highest serial of the store that was ever used, so that an older copy of the store is refused. It holds no
+    secret.
+  - The lease says who works on the deployment between two modules; while a module works, the kernel's lock says so.
 extends_documentation_fragment:
   - chat4all.secrets.attributes
   - chat4all.secrets.attributes.posix
@@ -35,9 +37,12 @@ options:
     required: true
   action:
     description:
-      - V(read) returns the state; V(take) takes the lock for O(rotation); V(keep) renews it (it counts as dead after
-        120 seconds in which no module worked); V(release) ends it and forgets the
-        record; V(remember) remembers O(serial) alone.
+      - V(read) returns the state.
+      - V(take) takes the lock for O(rotation). It is refused while another run holds it, by O(owner) too.
+      - V(keep) renews it; without that it is dead 120 seconds after the last module worked, or when the machine was
+        restarted.
+      - V(release) ends it and forgets the record.
+      - V(remember) remembers O(serial) alone.
     type: str
     choices: [read, take, keep, release, remember]
     default: read
@@ -45,7 +50,9 @@ options:
     description: The rotation's id.
     type: str
   owner:
-    description: Who runs it, for others' messages.
+    description:
+      - Who runs it, for others' messages. Two runs of the same rotation are told apart by it.
+      - With V(release), refused where another run has taken the lock meanwhile.
     type: str
   take_lock:
     description: A rotation whose lease may be taken although it is alive.
@@ -60,7 +67,9 @@ options:
     description: The store's serial; refused when it is lower than the highest one seen of O(store_id).
     type: int
   record:
-    description: Safe facts of the rotation, merged with those remembered.
+    description:
+      - With V(take) and V(keep), safe facts of the rotation, merged with those remembered.
+      - Its key C(credential) names the credential; a rotation takes the place of an earlier one of the same credential.
     type: dict
     default: {}
   outcome:
@@ -73,23 +82,36 @@ EXAMPLES = r"""
 - name: See whether somebody works on the deployment
   chat4all.secrets.deployment_state:
     path: /srv/chat4all/.chat4all
+  register: state
+
+- name: Keep rotations away while the host is maintained
+  chat4all.secrets.deployment_state:
+    path: /srv/chat4all/.chat4all
+    action: take
+    rotation: maintenance
+    owner: anna@laptop
 """
 
 RETURN = r"""
 lock:
-  description: Who holds the lock (C(rotation), C(owner), C(since)); V(null) where nobody does.
+  description: Who holds the lock (C(rotation), C(owner), C(since), C(expires)); V(null) where nobody does.
   returned: success
   type: dict
 record:
-  description: What is remembered of an unfinished rotation.
+  description: What is remembered of O(rotation) when it is unfinished; without O(rotation), of the last unfinished one.
   returned: success
   type: dict
+records:
+  description: What is remembered of every unfinished rotation, the last one at the end.
+  returned: success
+  type: list
+  elements: dict
 outcomes:
   description: How the last rotation of each credential ended.
   returned: success
   type: dict
 highest_serial:
-  description: The highest serial of the store that was used.
+  description: The highest serial of O(store_id) that was used; 0 where it was not used yet.
   returned: success
   type: int
 took_over:
@@ -102,6 +124,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.chat4all.secrets.plugins.module_utils import state as states
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 
+# What people need to know of a lease.
+SHOWN = ("rotation", "owner", "since", "expires")
+
 
 def carry_out(params: dict, check_mode: bool) -> dict:
     file = states.StateFile(params["path"])
@@ -109,20 +134,17 @@ def carry_out(params: dict, check_mode: bool) -> dict:
 
     def change(state: dict) -> None:
         nonlocal taken_over
-        lease = (params["rotation"], params["owner"])
+        rotation, owner = params["rotation"], params["owner"]
         if action == "take":
-            states.check_serial(state, params["store_id"], params["serial"])
-            taken_over = states.take(state, *lease, params["take_lock"], params["dead_owner"])
-            if (state.get("record") or {}).get("rotation") != params["rotation"]:
-                state["record"] = {}
+            taken_over = states.take(state, rotation, owner, params["take_lock"], params["dead_owner"])
         elif action == "keep":
-            states.keep(state, *lease)
-        elif action == "release" and (state.get("lease") or {}).get("rotation") in (None, params["rotation"]):
-            state["lease"], state["record"] = None, None
-            state["outcomes"] = {**(state.get("outcomes") or {}), **params["outcome"]}
+            states.keep(state, rotation, owner)
+        elif action == "release":
+            states.release(state, rotation, owner)
+            state["outcomes"] = {**state.get("outcomes", {}), **params["outcome"]}
         states.remember_serial(state, params["store_id"], params["serial"])
-        if action in ("take", "keep"):
-            state["record"] = {**(state.get("record") or {}), **params["record"]}
+        if action in ("take", "keep") and params["record"]:
+            states.note(state, rotation, params["record"])
 
     if action == "read" or check_mode:
         current = file.read()
@@ -131,14 +153,15 @@ def carry_out(params: dict, check_mode: bool) -> dict:
             change(current)
     else:
         current = file.update(change)
-    lease = current.get("lease")
-    lock = {key: lease[key] for key in ("rotation", "owner", "since")} if lease and states.lease_alive(lease) else None
+    lease, records = current.get("lease"), current.get("records", {})
+    last = list(records.values())[-1:] or [{}]
     return {
         "changed": False,
-        "lock": lock,
-        "record": current.get("record") or {},
-        "outcomes": current.get("outcomes") or {},
-        "highest_serial": (current.get("store") or {}).get("serial", 0),
+        "lock": {key: lease[key] for key in SHOWN} if states.lease_alive(lease) else None,
+        "record": records.get(params["rotation"], {}) if params["rotation"] else last[0],
+        "records": list(records.values()),
+        "outcomes": current.get("outcomes", {}),
+        "highest_serial": current.get("serials", {}).get(params["store_id"], 0),
         "took_over": taken_over,
     }
 

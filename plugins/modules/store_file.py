@@ -13,13 +13,17 @@ author:
   - chat4all maintainers (@chat4all)
 description:
   - Handles the file as it is encrypted with Ansible Vault; values and vault password stay on the controller.
-  - The file is replaced atomically, under the deployment's lock, and only when it is still the one that was read.
+  - The file is replaced atomically, under the deployment's lock, and only when it is still the one that was read. It
+    has mode 0600, and belongs to the owner of its folder where root writes it.
+  - A link, and a file in clear, are refused.
 extends_documentation_fragment:
   - chat4all.secrets.attributes
   - chat4all.secrets.attributes.posix
 attributes:
   check_mode:
     support: full
+    details:
+      - What would be refused is refused.
   diff_mode:
     support: none
   idempotent:
@@ -38,10 +42,12 @@ options:
     description: The encrypted content; content in clear is refused.
     type: str
   expected_sha256:
-    description: The checksum of the file that is to be replaced; without it there must be no file yet.
+    description:
+      - The checksum of the file that is to be replaced; without it there must be no file yet.
+      - A file that has O(content) already is left alone, whatever its checksum.
     type: str
   state_dir:
-    description: The deployment's state folder, whose lock is held while the file is replaced.
+    description: The deployment's state folder, whose lock is held while the file is replaced. Required to replace it.
     type: path
 """
 
@@ -54,8 +60,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 content:
-  description: The encrypted content; empty where there is no file.
+  description: The encrypted content; V(null) where there is no file.
   returned: O(state=read)
+  type: str
+path:
+  description: The file.
+  returned: success
   type: str
 """
 
@@ -66,15 +76,25 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import atomic_write, read_plain_file
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import kernel_lock
 
-ENCRYPTED = "$ANSIBLE_VAULT;"
+ENCRYPTED = b"$ANSIBLE_VAULT;"
+
+
+def read(path: str) -> bytes | None:
+    """Return the encrypted content; refuses content in clear, which the connection would show."""
+    content = read_plain_file(path)
+    if content is not None and not content.startswith(ENCRYPTED):
+        raise SecretsError(f"{path}: is not encrypted; ansible-vault encrypt {path}")
+    if content is not None and not content.isascii():
+        raise SecretsError(f"{path}: is damaged; restore it from a copy")
+    return content
 
 
 def replace(params: dict, check_mode: bool) -> bool:
-    path, content = params["path"], (params["content"] or "").encode()
-    if not content.startswith(ENCRYPTED.encode()):
+    path, content = params["path"], params["content"].encode()
+    if not content.startswith(ENCRYPTED):
         raise SecretsError(f"{path}: the content is not encrypted with Ansible Vault; nothing was written")
     with kernel_lock(None if check_mode else params["state_dir"]):
-        present = read_plain_file(path)
+        present = read(path)
         if present == content:
             return False
         if (hashlib.sha256(present).hexdigest() if present is not None else None) != params["expected_sha256"]:
@@ -89,21 +109,20 @@ def main() -> None:
         argument_spec={
             "path": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["read", "present"], "default": "read"},
-            "content": {"type": "str"},
+            # No secret by itself, but nothing that the system's log should hold for others to try passwords on.
+            "content": {"type": "str", "no_log": True},
             "expected_sha256": {"type": "str"},
             "state_dir": {"type": "path"},
         },
-        required_if=[("state", "present", ["content"])],
+        required_if=[("state", "present", ["content", "state_dir"])],
         supports_check_mode=True,
     )
+    path = module.params["path"]
     try:
         if module.params["state"] == "present":
-            module.exit_json(changed=replace(module.params, module.check_mode))
-        content = (read_plain_file(module.params["path"]) or b"").decode("utf-8", "replace")
-        if content and not content.startswith(ENCRYPTED):
-            # It would show up in the connection's output.
-            raise SecretsError(f"{module.params['path']}: is not encrypted; ansible-vault encrypt {module.params['path']}")
-        module.exit_json(changed=False, content=content)
+            module.exit_json(changed=replace(module.params, module.check_mode), path=path)
+        content = read(path)
+        module.exit_json(changed=False, path=path, content=None if content is None else content.decode())
     except SecretsError as error:
         module.fail_json(msg=error.message)
 

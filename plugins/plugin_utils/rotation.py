@@ -133,9 +133,8 @@ class Rotation:
         entry = deployment.entry(self.name)
         store = deployment.store
         memory = deployment.state("read", store_id=store.id, serial=store.serial)
-        unfinished = memory.get("record") or {}
-        record_id = unfinished.get("rotation") if unfinished.get("credential") == self.name else None
-        phase = phase_of(entry, record_id)
+        unfinished = next((record for record in memory["records"] if record.get("credential") == self.name), {})
+        phase = phase_of(entry, unfinished.get("rotation"))
         if self.arguments["purpose"] == "revoke":
             if phase in ("forward", "back"):
                 raise SecretsError(f"{self.name}: a rotation is unfinished; finish it first: rotate.yml -e rotate={self.name}")
@@ -149,7 +148,7 @@ class Rotation:
                 f"{self.name}: the previous value is in its grace until {entry['previous']['revoke_after']}; "
                 f"wait, or end it now: ansible-playbook playbooks/revoke.yml -e revoke={self.name} -e end_grace=true"
             )
-        held = (entry.get("pending") or {}).get("rotation") or (record_id if phase == "revoke" else None)
+        held = (entry.get("pending") or {}).get("rotation") or (unfinished["rotation"] if phase == "revoke" else None)
         rotation = held or f"r-{secrets.token_hex(2)}"
         if not deployment.check_mode:
             holder = (memory["lock"] or {}).get("owner", "")
@@ -439,7 +438,7 @@ class Rotation:
     def back(self) -> dict[str, Any]:
         """Return to the current value everywhere and retire the new one; always ends with the STOPPED block."""
         deployment, entry = self.deployment, self.entry()
-        record = deployment.state("read").get("record") or {}
+        record = deployment.state("read", rotation=self.id)["record"]
         step, reason = record.get("step", "open"), record.get("reason", "the run was interrupted")
         pending, user = entry.get("pending"), entry["current"]["user"]
         details = []

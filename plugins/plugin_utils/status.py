@@ -56,8 +56,8 @@ class Status:
         if not entry.get("current"):
             return {**row, "now": "not provisioned -> playbooks/provision.yml"}
         age, due = age_and_due(entry["current"]["created"], facts["interval"])
-        record = memory.get("record") or {}
-        unfinished = bool(entry.get("pending")) or record.get("credential") == name
+        record = next((record for record in memory["records"] if record.get("credential") == name), {})
+        unfinished = bool(entry.get("pending")) or bool(record)
         row.update(age=f"{age.days}d", due=f"{due.days}d", last="STOPPED" if unfinished else "ok")
         state = self._now(facts, entry, stale, record)
         outcome = memory["outcomes"].get(name, "ok")

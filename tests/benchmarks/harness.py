@@ -69,9 +69,9 @@ def run(command: Sequence[str], *, show: bool = False, **environment: str) -> st
 
 
 def brief(error: Exception) -> str:
-    """Return what failed and the last thing that it said; a command's whole output is too much."""
+    """Return what failed and the last thing that it said; Compose's whole output is too much."""
     lines = [line for line in str(error).splitlines() if line.strip()]
-    if len(lines) < 2:
+    if isinstance(error, BenchmarkError) or len(lines) < 2:
         return str(error)
     return f"{lines[0].partition(': ')[0]}: {lines[-1].strip()}"
 

@@ -6,4 +6,4 @@ from __future__ import annotations
 
 
 def test_everything_is_back(rolled_back, check):
-    getattr(rolled_back("never_healthy", "api-gateway", "healthy"), check)()
+    getattr(rolled_back("never_healthy", "api-gateway", "its health check fails"), check)()

@@ -295,6 +295,13 @@ def test_a_run_begins_between_the_end_of_the_one_before_and_its_own_start():
     assert logs.run_began({"StartedAt": "1970-01-01T00:00:10Z", "FinishedAt": "1970-01-01T00:00:12Z"}) == "9.000000"
 
 
+@pytest.mark.parametrize("over", [{"Running": False}, {"Running": True, "Restarting": True}])
+def test_a_run_that_was_over_before_the_engine_noted_its_start_is_read_whole(over):
+    # Of "sh -c 'echo ...; exit 1'" the engine noted the end before the start.
+    state = {"StartedAt": "1970-01-01T00:00:10.003Z", "FinishedAt": "1970-01-01T00:00:10Z", **over}
+    assert logs.run_began(state) == "9.000000"
+
+
 # -- several containers together
 
 NOW = "2026-11-24T04:01:33Z"
@@ -349,7 +356,7 @@ def test_all_containers_must_have_said_it(world):
 def test_one_failure_ends_it_for_all(world):
     began = time.monotonic()
     results = world({"a": "hello\n", "b": f"password authentication failed for {SECRET}\n"}, timeout=30)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert [row["status"] for row in results] == ["waiting", "failed"]
     assert results[1]["reason"] == f'its log says "password authentication failed for {MASK}"'
 
@@ -357,7 +364,7 @@ def test_one_failure_ends_it_for_all(world):
 def test_silence_is_a_time_out_with_the_last_line(world):
     began = time.monotonic()
     (result,) = world({"a": f"connecting with {SECRET}\n"}, timeout=0.3)
-    assert 0.3 <= time.monotonic() - began < 5
+    assert 0.3 <= time.monotonic() - began < 10
     assert result["status"] == "timed_out"
     assert result["reason"] == f'no line of success within 0.3 s; its last line: "connecting with {MASK}"'
 
