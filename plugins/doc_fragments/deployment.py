@@ -15,7 +15,8 @@ options:
   compose_files:
     description:
       - The Compose files, in their order; the variable C(secrets_compose_files).
-      - When empty, those that the running containers were made from, or the ones that C(docker compose) finds by itself.
+      - When empty, those that the running containers were made from, or the ones that C(docker compose) finds by
+        itself.
     type: list
     elements: path
     default: []
@@ -32,8 +33,8 @@ options:
     default: {}
   store:
     description:
-      - Where the values live; the variable C(secrets_store). Keys are C(path), C(location) (V(controller) or V(target)) and
-        C(vault_id).
+      - Where the values live; the variable C(secrets_store). Keys are C(path), C(location) (V(controller) or V(target))
+        and C(vault_id).
       - By default the file C(.secrets-store.yml) beside the inventory, on the controller.
     type: dict
     default: {}

@@ -47,5 +47,6 @@ requirements:
   - the C(docker) command line where the module runs
   - PostgreSQL 15 or later; messages in English (C(lc_messages))
 notes:
-  - Secrets reach a module safely only with pipelining on; otherwise Ansible writes a module's arguments to a temporary file on the host.
+  - Secrets reach a module safely only with pipelining on; otherwise Ansible writes a module's arguments to a temporary
+    file on the host.
 """

@@ -15,7 +15,8 @@ options:
   compose_files:
     description:
       - The Compose files, in their order.
-      - When empty, those that the running containers were made from, or the ones that C(docker compose) finds by itself.
+      - When empty, those that the running containers were made from, or the ones that C(docker compose) finds by
+        itself.
     type: list
     elements: path
     default: []

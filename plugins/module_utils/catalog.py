@@ -177,8 +177,7 @@ def _service_refusals(name: str, evidence: str, present: list[Container]) -> lis
         state = "restarting" if container.restarting else container.health or container.status
         if state not in ("healthy", "running"):
             refusals.append(
-                f"{name} is {state} now ({container.name}); "
-                f"fix it, or -e skip_service={name} (it stays stale)"
+                f"{name} is {state} now ({container.name}); fix it, or -e skip_service={name} (it stays stale)"
             )
     if present and evidence == "none":
         refusals.append(

@@ -5,10 +5,11 @@
 """A Compose project: as its files describe it, and as it runs.
 
 Facts about Compose 2.26 that this relies on (tests/integration_docker/test_compose.py):
-``docker compose create --no-recreate --scale S=N S`` makes new containers without starting anything and without running jobs
-again; their ``config-hash`` label equals what ``docker compose config --hash`` says of the resolved configuration (of the files
-themselves it says something else, where there is an ``env_file``); ``create --dry-run`` says at once what ``docker compose up -d``
-would create or recreate, and recreates what depends on it as well; ``create S`` also scales what ``S`` depends on.
+``docker compose create --no-recreate --scale S=N S`` makes new containers without starting anything and without running
+jobs again; their ``config-hash`` label equals what ``docker compose config --hash`` says of the resolved configuration
+(of the files themselves it says something else, where there is an ``env_file``); ``create --dry-run`` says at once what
+``docker compose up -d`` would create or recreate, and recreates what depends on it as well; ``create S`` also scales
+what ``S`` depends on.
 """
 
 from __future__ import annotations
@@ -251,7 +252,7 @@ class Project:
         return dict(row.split(None, 1) for row in rows if row.strip())
 
     def mounts_variables(self, name: str) -> bool:
-        """Tell whether a service mounts secrets or configs made from variables: its hash stays when their content changes."""
+        """Tell whether a service mounts secrets or configs made from variables, which its hash does not cover."""
         return bool(self._mounts_of(name))
 
     def stale(self, containers: Iterable[Container]) -> set[str]:
@@ -366,10 +367,10 @@ class Project:
         return "health check" if test and test[0] != "NONE" and not check.get("disable") else "none"
 
     def pending_changes(self) -> list[tuple[str, str]]:
-        """Return what ``docker compose up -d`` would do to services that have containers: ``(service, recreate|create)``.
+        """Return what ``docker compose up -d`` would do to services with containers: ``(service, recreate|create)``.
 
-        Left out are those that it would recreate only because they depend on another one that it recreates, and those without any
-        container (of a profile that is not in use).
+        Left out are those that it would recreate only because they depend on another one that it recreates, and those
+        without any container (of a profile that is not in use).
         """
         containers = self.containers()
         changes = self.announced(self.compose("create", "--dry-run", check=False), containers)
@@ -398,7 +399,7 @@ class Project:
         return [line for line in map(self._drift, self.containers(services)) if line]
 
     def has_data(self, name: str) -> bool:
-        """Tell whether a service has been started before: a container, a volume of its own or a filled folder is there."""
+        """Tell whether a service was started before: it has a container, a volume of its own or a filled folder."""
         if self.containers([name]):
             return True
         for mount in self.services[name].config.get("volumes") or []:
@@ -406,9 +407,10 @@ class Project:
                 volume = (self._volumes.get(mount["source"]) or {}).get("name") or f"{self.name}_{mount['source']}"
                 if self.docker.run("volume", "inspect", volume, check=False).returncode == 0:
                     return True
-            elif mount.get("type") == "bind" and not mount.get("read_only"):
-                if os.path.isdir(mount["source"]) and os.listdir(mount["source"]):
-                    return True
+            elif mount.get("type") != "bind" or mount.get("read_only"):
+                continue
+            elif os.path.isdir(mount["source"]) and os.listdir(mount["source"]):
+                return True
         return False
 
     # -- small parts
@@ -437,8 +439,13 @@ class Project:
     def _takes_all(self, raw: Mapping[str, Any], variable: str) -> bool:
         """Tell whether a service has ``env_file: .env`` and does not set the variable by itself."""
         given = raw.get("env_file") or []
-        paths = [one.get("path", "") if isinstance(one, dict) else one for one in ([given] if isinstance(given, str) else given)]
-        if os.path.realpath(self.env_file) not in {os.path.realpath(os.path.join(self.directory, path)) for path in paths}:
+        paths = [
+            one.get("path", "") if isinstance(one, dict) else one
+            for one in ([given] if isinstance(given, str) else given)
+        ]
+        if os.path.realpath(self.env_file) not in {
+            os.path.realpath(os.path.join(self.directory, path)) for path in paths
+        }:
             return False
         environment = raw.get("environment") or {}
         own = environment if isinstance(environment, dict) else [str(item).split("=", 1)[0] for item in environment]
@@ -461,7 +468,7 @@ class Project:
                 return f"folder {os.path.relpath(mount['source'], self.directory)} has one writer"
         targets = {mount.get("target") for mount in mounts} | {path.split(":")[0] for path in config.get("tmpfs") or []}
         anonymous = set(self._image_config(self.services[name].image).get("Volumes") or {}) - targets
-        return f"anonymous volume {sorted(anonymous)[0]} (of the image)" if anonymous else ""
+        return f"anonymous volume {min(anonymous)} (of the image)" if anonymous else ""
 
     def _writers(self, mount: Mapping[str, Any]) -> set[str]:
         place = (mount.get("type"), mount.get("source"))
@@ -479,7 +486,11 @@ class Project:
         now = self._image(container.image)
         if not now:
             return f"{container.name} runs {container.image}, which is not here any more"
-        return "" if now["Id"] == container.image_id else f"{container.name} runs another image than {container.image} is now"
+        return (
+            ""
+            if now["Id"] == container.image_id
+            else f"{container.name} runs another image than {container.image} is now"
+        )
 
     def _image(self, image: str) -> dict[str, Any]:
         """Return what the engine knows of a local image; empty where there is none of that name."""

@@ -72,8 +72,8 @@ def atomic_write(path: str, data: bytes, mode: int = 0o600, uid: int | None = No
     The temporary file is made in the same folder, with ``mode`` and owner from its first byte; file and folder are
     synced. Without ``uid`` the owner of an existing file stays; it has to be the folder's owner where root writes, the
     user otherwise.
-    Raises :class:`SecretsError` for a link, a folder, somebody else's file, or when the disk refuses; the old content is
-    then untouched.
+    Raises :class:`SecretsError` for a link, a folder, somebody else's file, or when the disk refuses; the old content
+    is then untouched.
     """
     folder, name = os.path.split(path)
     folder = folder or "."

@@ -17,11 +17,16 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 
 # What an override replaces key by key; lists such as volumes are appended to and cannot be pinned this way.
 PINNED_KEYS = ("environment", "command", "entrypoint", "healthcheck", "labels")
-OVERRIDES = ("compose.override.yaml", "compose.override.yml", "docker-compose.override.yml", "docker-compose.override.yaml")
+OVERRIDES = (
+    "compose.override.yaml",
+    "compose.override.yml",
+    "docker-compose.override.yml",
+    "docker-compose.override.yaml",
+)
 
 
 def renamed(value: Any, variables: Mapping[str, str]) -> Any:
-    """Return ``value`` with every reference to one of the variables turned to its other name; ``None`` if it has none."""
+    """Return ``value`` with each reference to one of the variables turned to its other name; ``None`` if none."""
     if isinstance(value, str):
         pattern = r"(?<!\$)((?:\$\$)*\$\{?)(" + "|".join(map(re.escape, variables)) + r")(?![A-Za-z0-9_])"
         changed = re.sub(pattern, lambda match: match.group(1) + variables[match.group(2)], value)

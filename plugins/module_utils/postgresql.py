@@ -4,9 +4,9 @@
 
 """PostgreSQL logins in a container: two that alternate and work as one owner, their revocation, and who uses them.
 
-Everything goes through ``psql`` inside the server's container. Scripts and passwords travel by its standard input: ``psql -W`` reads
-a password from there as one line, for the first connection and after each ``\\connect``, so none is ever part of a command.
-A server gets a SCRAM verifier, never a password, in a session that it does not log.
+Everything goes through ``psql`` inside the server's container. Scripts and passwords travel by its standard input:
+``psql -W`` reads a password from there as one line, for the first connection and after each ``\\connect``, so none is
+ever part of a command. A server gets a SCRAM verifier, never a password, in a session that it does not log.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ LIST_SETTINGS = (
     "unix_socket_directories",
 )
 
-# Sessions of clients: not ours, and not those of the first superuser that need no password on the server's own socket or loopback.
+# Sessions of clients: not ours, and not those of the first superuser that need no password on the server's own socket
+# or loopback.
 CLIENTS = """
 pid <> pg_backend_pid() AND usename IS NOT NULL AND backend_type IN ('client backend', 'walsender')
 AND NOT (application_name = {application} AND (client_addr IS NULL OR host(client_addr) = ANY ({own_addresses})))
@@ -103,25 +104,28 @@ SELECT json_build_object(
 'settings', (SELECT json_object_agg(name, setting) FROM pg_settings WHERE name IN (
   'server_version', 'server_version_num', 'log_line_prefix', 'log_destination', 'logging_collector', 'lc_messages')),
 'bootstrap', pg_get_userbyid(10),
-'roles', (SELECT json_object_agg(rolname, json_build_object('superuser', rolsuper, 'login', rolcanlogin, 'oid', oid::bigint,
+'roles', (SELECT json_object_agg(rolname, json_build_object('superuser', rolsuper, 'login', rolcanlogin, 'oid',
+oid::bigint,
   'replication', rolreplication, 'inherit', rolinherit, 'createdb', rolcreatedb, 'createrole', rolcreaterole,
   'bypassrls', rolbypassrls, 'limit', rolconnlimit,
   'until', CASE WHEN isfinite(rolvaliduntil) THEN rolvaliduntil::text ELSE 'infinity' END,
-  'expired', coalesce(rolvaliduntil < now(), false), 'verifier', {verifier}, 'mark', shobj_description(oid, 'pg_authid'),
-  'owns', (SELECT count(*) FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = a.oid AND deptype = 'o')))
-  FROM pg_authid a WHERE rolname = ANY ({names})),
-'members', (SELECT json_agg(to_jsonb(m) || jsonb_build_object('role', pg_get_userbyid(roleid), 'member', pg_get_userbyid(member)))
+  'expired', coalesce(rolvaliduntil < now(), false), 'verifier', {verifier}, 'mark', shobj_description(oid,
+  'pg_authid'), 'owns', (SELECT count(*) FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = a.oid
+  AND deptype = 'o'))) FROM pg_authid a WHERE rolname = ANY ({names})),
+'members', (SELECT json_agg(to_jsonb(m) || jsonb_build_object('role', pg_get_userbyid(roleid), 'member',
+pg_get_userbyid(member)))
   FROM pg_auth_members m),
 'role_settings', (SELECT json_agg(json_build_object('user', rolname, 'database', datname, 'values', setconfig))
   FROM pg_db_role_setting s JOIN pg_authid r ON r.oid = setrole LEFT JOIN pg_database d ON d.oid = setdatabase
   WHERE rolname = ANY ({names})),
 'databases', (SELECT json_agg(json_build_object('name', datname,
   'owner', (SELECT has_database_privilege(oid, d.oid, 'CONNECT') FROM pg_authid WHERE rolname = {owner}),
-  'user', (SELECT has_database_privilege(oid, d.oid, 'CONNECT') FROM pg_authid WHERE rolname = {user})) ORDER BY datname)
-  FROM pg_database d WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2),
+  'user', (SELECT has_database_privilege(oid, d.oid, 'CONNECT') FROM pg_authid WHERE rolname = {user})) ORDER BY
+  datname) FROM pg_database d WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2),
 'rules', (SELECT json_agg(to_jsonb(r)) FROM pg_hba_file_rules r),
 'idle', current_setting('chat4all.idle', true),
-'sessions', (SELECT json_agg(to_jsonb(s)) FROM (SELECT usename AS user, host(client_addr) AS address, application_name AS application,
+'sessions', (SELECT json_agg(to_jsonb(s)) FROM (SELECT usename AS user, host(client_addr) AS address, application_name
+AS application,
   state, count(*) FROM pg_stat_activity WHERE {clients} GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4) s));
 """
 
@@ -252,7 +256,7 @@ def check_name(option: str, name: str) -> str:
 def password_matches(user: str, verifier: str | None, password: str) -> bool:
     """Tell whether a stored verifier, SCRAM or MD5, was made from this password."""
     if verifier and verifier.startswith("md5"):
-        return verifier == "md5" + hashlib.md5((password + user).encode()).hexdigest()
+        return verifier == "md5" + hashlib.md5((password + user).encode(), usedforsecurity=False).hexdigest()
     return scram_matches(verifier, password)
 
 
@@ -304,7 +308,7 @@ class Snapshot:
         }
 
     def works_as(self, user: str, owner: str) -> bool:
-        """Tell whether the user is an alternating login: a member of the owner that begins each session as the owner."""
+        """Tell whether the user is an alternating login: a member of the owner whose sessions begin as the owner."""
         member = any((row["role"], row["member"]) == (owner, user) for row in self.seen["members"] or [])
         return member and self.settings(user).get((None, "role")) == owner
 
@@ -317,7 +321,9 @@ class Snapshot:
         reachable = [row["name"] for row in self.seen["databases"] or [] if row["owner"]]
         for name in wanted or []:
             if name not in reachable:
-                raise SecretsError(f"databases: {name} does not exist on this server, or the owner cannot connect to it")
+                raise SecretsError(
+                    f"databases: {name} does not exist on this server, or the owner cannot connect to it"
+                )
         return [name for name in reachable if not wanted or name in wanted]
 
     def not_granted(self, databases: Collection[str]) -> bool:
@@ -342,7 +348,12 @@ class Server:
     """
 
     def __init__(
-        self, docker: DockerCli, container: str, host: str | None = None, port: int = 5432, admins: Iterable[Login | None] = ()
+        self,
+        docker: DockerCli,
+        container: str,
+        host: str | None = None,
+        port: int = 5432,
+        admins: Iterable[Login | None] = (),
     ) -> None:
         self.docker = docker
         self.container = container
@@ -352,7 +363,9 @@ class Server:
         # Only the one variable: the others hold passwords.
         user = '{{range .Config.Env}}{{if eq (index (split . "=") 0) "POSTGRES_USER"}}{{json .}}{{end}}{{end}}'
         template = "{" + ",".join(parts) + ',"user":[' + user + "]}"
-        done = docker.run("inspect", "--type", "container", "--format", template, container, check=False, timeout=SCRIPT_TIMEOUT)
+        done = docker.run(
+            "inspect", "--type", "container", "--format", template, container, check=False, timeout=SCRIPT_TIMEOUT
+        )
         if done.returncode:
             raise SecretsError(f"{container}: cannot be looked at: {docker.last_line(done.stderr)}")
         found = json.loads(done.stdout)
@@ -401,7 +414,9 @@ class Server:
         )
 
     def _local(self, login: Login) -> str:
-        return conninfo(user=login.user, dbname=self._database, application_name=APPLICATION, connect_timeout=CONNECT_TIMEOUT)
+        return conninfo(
+            user=login.user, dbname=self._database, application_name=APPLICATION, connect_timeout=CONNECT_TIMEOUT
+        )
 
     def network(self, login: Login, database: str) -> str:
         """Return the connection string for a login as consumers do it."""
@@ -449,7 +464,11 @@ class Server:
         text = stderr.replace("Password: ", "")
         said = re.search(r"(?:FATAL|ERROR|PANIC):  .*", text)
         lines = [line for line in text.splitlines() if line.strip() and not line.startswith(("@@", "WARNING"))]
-        line = said.group() if said else re.sub(r"^psql:(?:<stdin>:\d+:)? *(?:error: )?(?:\\connect: )?", "", (lines or ["no reason given"])[0])
+        line = (
+            said.group()
+            if said
+            else re.sub(r"^psql:(?:<stdin>:\d+:)? *(?:error: )?(?:\\connect: )?", "", (lines or ["no reason given"])[0])
+        )
         return self.docker.masker.mask(line.strip())[:300]
 
     # -- looking
@@ -487,7 +506,7 @@ class Server:
         )
 
     def refused_logins(self, snapshot: Snapshot, owner: str, since: float, own_refusals: int) -> tuple[int, int] | None:
-        """Return the refused logins of the owner's users since then and our own among them; ``None`` where no log tells."""
+        """Return the refused logins of the owner's users since then, and our own among them; ``None``: no log tells."""
         settings = snapshot.seen["settings"]
         readable = settings["logging_collector"] == "off" and "stderr" in settings["log_destination"]
         if not readable or not speaks_english(snapshot):
@@ -560,7 +579,9 @@ class Credential:
         """Make the login accepted beside the current one, working as the owner."""
         user, owner = self.credential.user, self.owner
         if self.current is None or user in (self.current.user, owner):
-            raise SecretsError(f"credential: {user} is in use; alternating logins never touch the current one nor the owner")
+            raise SecretsError(
+                f"credential: {user} is in use; alternating logins never touch the current one nor the owner"
+            )
         snapshot = self._look()
         databases = snapshot.databases(self.wanted)
         self._check_owner(snapshot)
@@ -587,7 +608,9 @@ class Credential:
         """Change the password of the one user in place."""
         user = self.credential.user
         if self.current and self.current.user != user:
-            raise SecretsError(f"credential: {user} is not the current user {self.current.user}; single_user keeps the user")
+            raise SecretsError(
+                f"credential: {user} is not the current user {self.current.user}; single_user keeps the user"
+            )
         snapshot = self._look()
         role = snapshot.role(user)
         if role is None:
@@ -596,7 +619,9 @@ class Credential:
         if not role["login"]:
             changes.add("login", f"ALTER ROLE {identifier(user)} LOGIN;")
         if not scram_matches(role["verifier"], self.credential.password):
-            changes.add("password", f"ALTER ROLE {identifier(user)} PASSWORD {literal(self._verifier(self.credential))};")
+            changes.add(
+                "password", f"ALTER ROLE {identifier(user)} PASSWORD {literal(self._verifier(self.credential))};"
+            )
         return self._apply(snapshot, changes, snapshot.databases(self.wanted))
 
     def _look(self) -> Snapshot:
@@ -617,7 +642,8 @@ class Credential:
         for (database, name), value in snapshot.settings(owner).items():
             if name == "role" and value not in (owner, "none"):
                 raise SecretsError(
-                    f"owner: {owner} itself works as {value}{f' in {database}' if database else ''}; give owner: {value}"
+                    f"owner: {owner} itself works as {value}{f' in {database}' if database else ''}; give owner: "
+                    f"{value}"
                 )
         if snapshot.role(current) is None:
             raise SecretsError(f"current: role {current} does not exist in {where}")
@@ -641,7 +667,9 @@ class Credential:
             )
         sessions = snapshot.sessions_of(user)
         if sessions and not password_matches(user, role["verifier"], self.credential.password):
-            clients = sorted({s["address"] or "the server's own socket" for s in snapshot.sessions if s["user"] == user})
+            clients = sorted(
+                {s["address"] or "the server's own socket" for s in snapshot.sessions if s["user"] == user}
+            )
             raise SecretsError(
                 f"credential: {user} should be idle, but {sessions} sessions use it (from {', '.join(clients)}); "
                 "its password is not changed under them: end them first"
@@ -656,7 +684,8 @@ class Credential:
             if rule:
                 named, other = (current, user) if rule.is_for(old) else (user, current)
                 raise SecretsError(
-                    f"pg_hba.conf line {rule.line} is for {named} and not for {other} (database {database}), so they would not "
+                    f"pg_hba.conf line {rule.line} is for {named} and not for {other} (database {database}), so they "
+                    "would not "
                     f"log in alike; name +{self.owner} there, then reload"
                 )
 
@@ -721,7 +750,8 @@ class Credential:
         elif not self._admin_works(snapshot):
             if MARK not in (role["mark"] or ""):
                 raise SecretsError(
-                    f"admin_login: role {login.user} exists in {self.server.container} and is not ours; choose another name"
+                    f"admin_login: role {login.user} exists in {self.server.container} and is not ours; choose "
+                    "another name"
                 )
             words = f"LOGIN SUPERUSER VALID UNTIL 'infinity' PASSWORD {literal(self._verifier(login))}"
             changes.add(f"administrator {login.user}", f"ALTER ROLE {identifier(login.user)} WITH {words};")
@@ -755,7 +785,7 @@ class Credential:
         }
 
     def _as_admin_login(self) -> str:
-        """Return the lines after which a script goes on as the administrator, over the network; it ends there otherwise."""
+        """Return the lines after which a script goes on as the administrator, over the network, or ends."""
         return "\\warn @@admin\n" + self.server.connect(self.admin_login) + PRELUDE
 
     # -- absent
@@ -768,7 +798,8 @@ class Credential:
         snapshot = self._look()
         if not speaks_english(snapshot):
             raise SecretsError(
-                f"{server.container}: its messages are in {snapshot.seen['settings']['lc_messages']}, so a refusal could not be "
+                f"{server.container}: its messages are in {snapshot.seen['settings']['lc_messages']}, so a refusal "
+                "could not be "
                 "told from other errors; set lc_messages = 'C'"
             )
         self._check_current(snapshot)
@@ -801,12 +832,16 @@ class Credential:
 
         terminate = TERMINATE.format(user=literal(user), clients=server.clients(), timeout=TERMINATION_TIMEOUT)
         script = self._as_admin_login() if bootstrap and role["verifier"] else ""
-        script += "\n".join(changes.statements) + terminate + "\\warn @@probe\n" + server.connect(self.credential, database)
+        script += (
+            "\n".join(changes.statements) + terminate + "\\warn @@probe\n" + server.connect(self.credential, database)
+        )
         done = server.run_as_admin(script)
         before, reached, after = done.stderr.partition("@@probe")
         if not reached:
             what = f"the administrator {self.admin_login.user} does not get in: " if "@@admin" in before else ""
-            raise SecretsError(f"{server.container}: {user} is not revoked: {what}{server.reason(before.split('@@admin')[-1])}")
+            raise SecretsError(
+                f"{server.container}: {user} is not revoked: {what}{server.reason(before.split('@@admin')[-1])}"
+            )
         # A login that was under way when the password went may have become a session since.
         final = "" if bootstrap else f"ALTER ROLE {identifier(user)} NOLOGIN;\n"
         ended = sum(row["ended"] for row in rows_of(done) + server.admin_script(final + terminate))
@@ -820,18 +855,21 @@ class Credential:
             raise SecretsError(f"current: {current.user} cannot log in, so {self.credential.user} is not revoked")
         if current.password and not password_matches(current.user, role["verifier"], current.password):
             raise SecretsError(
-                f"current: the server holds another password for {current.user}, so {self.credential.user} is not revoked"
+                f"current: the server holds another password for {current.user}, so {self.credential.user} is not "
+                "revoked"
             )
 
     def _check_admin(self, snapshot: Snapshot) -> None:
         user = self.credential.user
         if not self.admin_login:
             raise SecretsError(
-                f"credential: {user} is the server's first superuser; give admin_login, another superuser, before its password goes"
+                f"credential: {user} is the server's first superuser; give admin_login, another superuser, before "
+                "its password goes"
             )
         if not self._admin_works(snapshot):
             raise SecretsError(
-                f"admin_login: {self.admin_login.user} is no superuser that logs in with this password, so the password of "
+                f"admin_login: {self.admin_login.user} is no superuser that logs in with this password, so the "
+                "password of "
                 f"{user}, the server's first superuser, is kept"
             )
 

@@ -41,8 +41,8 @@ def env_path(params: dict[str, Any], project: Project) -> str:
 def secret_values(params: dict[str, Any], project: Project, variables: Iterable[str]) -> set[str]:
     """Return what must never be shown: the variables' values in the env file, and wherever containers hold them.
 
-    A container made before the last change holds an older value, under whatever name its service gives it: an environment
-    value is taken for a secret when its name is one of the variables, or when it says that it is one.
+    A container made before the last change holds an older value, under whatever name its service gives it: an
+    environment value is taken for a secret when its name is one of the variables, or when it says that it is one.
     """
     wanted = set(variables)
     values = set(read_env(env_path(params, project), wanted).values())

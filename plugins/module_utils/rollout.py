@@ -4,9 +4,9 @@
 
 """Replace stale containers in waves, each new one verified before its old one goes.
 
-What is stale, fresh, half-made or left over is read from the containers, so that a rerun after a crash does what is left. One
-thing cannot be read there: whether a service of which nothing runs was stopped by its owner, or by us on its way to the new
-container. The :class:`Journal` remembers it.
+What is stale, fresh, half-made or left over is read from the containers, so that a rerun after a crash does what is
+left. One thing cannot be read there: whether a service of which nothing runs was stopped by its owner, or by us on its
+way to the new container. The :class:`Journal` remembers it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ from typing import Any
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Container, Project
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import atomic_write, read_plain_file
-from ansible_collections.chat4all.secrets.plugins.module_utils.logs import DEFAULT_FAILURES, LogWatch, masked_log, patterns, run_began
+from ansible_collections.chat4all.secrets.plugins.module_utils.logs import (
+    DEFAULT_FAILURES,
+    LogWatch,
+    masked_log,
+    patterns,
+    run_began,
+)
 from ansible_collections.chat4all.secrets.plugins.module_utils.masking import Masker
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import make_folder
 
@@ -92,7 +98,7 @@ class Journal:
 
 @dataclass
 class Replacement:
-    """One service on its way from stale to fresh. ``mode`` is ``start_first``, ``stop_first``, ``job`` or ``stopped``."""
+    """One service on its way from stale to fresh; ``mode``: ``start_first``, ``stop_first``, ``job``, ``stopped``."""
 
     service: str
     mode: str
@@ -109,7 +115,6 @@ class Replacement:
     stopped: float = 0.0
     gap: float = 0.0
     seconds: float = 0.0
-
 
 
 class Failure(Exception):
@@ -141,7 +146,9 @@ class Rollout:
             for name, given in settings.options.items()
         }
         self.afters = {
-            name: _command(name, given["after"], project) for name, given in settings.options.items() if given.get("after")
+            name: _command(name, given["after"], project)
+            for name, given in settings.options.items()
+            if given.get("after")
         }
         self.journal = Journal(settings.state_dir)
         self.not_running: list[str] = []
@@ -172,12 +179,18 @@ class Rollout:
             undone = wanted or stale or any(one.status != "exited" or one.exit_code for one in fresh)
             if not mine and not wanted:
                 self.not_running.append(name)
-            return Replacement(name, "job", "others wait for it to end", "exit code 0", 1, stale, fresh) if undone else None
+            return (
+                Replacement(name, "job", "others wait for it to end", "exit code 0", 1, stale, fresh)
+                if undone
+                else None
+            )
         # After a crash as many run on the old value, or on the new one, as there are to be.
         want = wanted or max(sum(one.running for one in some) for some in (stale, fresh))
         if not want:
             self.not_running.append(name)
-            return Replacement(name, "stopped", "was not running", "none", 0, stale, fresh) if stale or half_made else None
+            return (
+                Replacement(name, "stopped", "was not running", "none", 0, stale, fresh) if stale or half_made else None
+            )
         created = any(container.status == "created" for container in fresh)
         if not stale and not half_made and not created and sum(one.running for one in fresh) >= want:
             return None
@@ -328,11 +341,13 @@ class Rollout:
         changes = self.project.announced(dry_run, self.project.containers(self.project.needed_by(scale)))
         others = sorted({service for service, change in changes if change == "recreate"} - set(scale))
         if others:
-            # What these depend on was to stay stale; without the old containers nothing is left for Compose to recreate.
+            # What these depend on was to stay stale; without the old containers nothing is left for Compose to
+            # recreate.
             for container in old:
                 if container.anonymous_volumes:
                     raise SecretsError(
-                        f"{container.service}: Compose would recreate {', '.join(others)} with it, and only Compose can hand on "
+                        f"{container.service}: Compose would recreate {', '.join(others)} with it, and only Compose "
+                        "can hand on "
                         f"{container.name}'s anonymous volume; replace {', '.join(others)} too"
                     )
             for item in batch:
@@ -366,7 +381,8 @@ class Rollout:
         self._start([entry for entry in items.values() if not entry[1].running])
         with contextlib.ExitStack() as stack:
             watches = {
-                container.id: stack.enter_context(self._watch(item.service, container)) for item, container in items.values()
+                container.id: stack.enter_context(self._watch(item.service, container))
+                for item, container in items.values()
             }
             began = time.monotonic()
             restarts = {container.id: container.restarts for _item, container in items.values()}
@@ -384,7 +400,9 @@ class Rollout:
                             item.service, container, f"not ready within {self.settings.timeout_of(item.service):g} s"
                         )
                 # A job that has ended cannot fail any more.
-                last = max((at for one, at in ready.items() if items[one][0].mode != "job"), default=-self.settings.quiet)
+                last = max(
+                    (at for one, at in ready.items() if items[one][0].mode != "job"), default=-self.settings.quiet
+                )
                 if len(ready) == len(items) and time.monotonic() >= last + self.settings.quiet:
                     break
                 time.sleep(POLL)
@@ -403,7 +421,11 @@ class Rollout:
         if state is None:
             raise Failure(item.service, None, f"{container.name} was removed by somebody else")
         if ended:
-            what = "restarts again and again" if state.restarting or state.restarts else f"ended with exit code {state.exit_code}"
+            what = (
+                "restarts again and again"
+                if state.restarting or state.restarts
+                else f"ended with exit code {state.exit_code}"
+            )
             raise Failure(item.service, container, what + _said(watch))
         if item.mode == "job":
             return False
@@ -426,7 +448,11 @@ class Rollout:
     def _watch(self, service: str, container: Container) -> LogWatch:
         failures = [*self.failures, *self.own_failures.get(service, [])]
         # An earlier run of the same container does not count.
-        since = run_began({"StartedAt": container.started_at, "FinishedAt": container.finished_at}) if container.running else ""
+        since = (
+            run_began({"StartedAt": container.started_at, "FinishedAt": container.finished_at})
+            if container.running
+            else ""
+        )
         return LogWatch(self.docker, container.id, self.success.get(service, []), failures, self.masker, since)
 
     # -- the old ones
@@ -468,7 +494,7 @@ class Rollout:
 
     @contextlib.contextmanager
     def _saving_logs(self, batch: Sequence[Replacement]) -> Any:
-        """On a failure save the container's log, remove the new containers beside which an old one runs, and say what it was."""
+        """On a failure save the container's log, remove new containers beside which an old one runs, and say why."""
         try:
             yield
         except Failure as failure:
@@ -519,7 +545,11 @@ class Rollout:
         if not self.settings.progress:
             return
         make_folder(os.path.dirname(self.settings.progress))
-        row = {"t": datetime.datetime.now(datetime.timezone.utc).isoformat(), "service": item.service, "text": text[:80]}
+        row = {
+            "t": datetime.datetime.now(datetime.timezone.utc).isoformat(),
+            "service": item.service,
+            "text": text[:80],
+        }
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(self.settings.progress, flags, 0o600), "a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")

@@ -17,6 +17,7 @@ description:
   - Reads only. The result holds no secret value in clear.
 extends_documentation_fragment:
   - chat4all.secrets.attributes
+  - chat4all.secrets.attributes.posix
   - chat4all.secrets.attributes.info_module
   - chat4all.secrets.project
 attributes:
@@ -48,7 +49,8 @@ options:
     type: str
   seal_key:
     description:
-      - One-time key (32 bytes, hexadecimal). With it the values found in C(.env) are returned sealed in RV(sealed), so that they can be imported into a store and nobody who sees the result can read them.
+      - One-time key (32 bytes, hexadecimal). With it the values found in C(.env) are returned sealed in RV(sealed), so
+        that they can be imported into a store, and nobody who sees the result can read them.
     type: str
 """
 
@@ -80,8 +82,8 @@ credentials:
       type: str
     plan:
       description: >-
-        The waves of the roll-out (C(waves), each a list of services with C(mode), C(reason), C(evidence)) and every reason not to
-        begin (C(refusals)).
+        The waves of the roll-out (C(waves), each a list of services with C(mode), C(reason), C(evidence)) and every
+        reason not to begin (C(refusals)).
       type: dict
     server:
       description: The running container of the server, or V(null) where none runs.
@@ -163,7 +165,10 @@ def examine(params: dict) -> dict:
             "env_file": env_file,
         },
         "addresses": {
-            address: container.service for container in containers for address in container.addresses.values() if address
+            address: container.service
+            for container in containers
+            for address in container.addresses.values()
+            if address
         },
         "pending_changes": [list(change) for change in project.pending_changes()],
         "image_drift": project.image_drift(project.services),

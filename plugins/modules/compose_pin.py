@@ -12,12 +12,15 @@ version_added: 0.1.0
 author:
   - chat4all maintainers (@chat4all)
 description:
-  - Images such as C(postgres) read C(POSTGRES_USER) and C(POSTGRES_PASSWORD) at their first start only. Where a Compose file shares
-    these variables with the consumers, a new value makes the next C(docker compose up -d) recreate the I(database).
-  - Writes a Compose override in which the server reads other variables, and checks that its configuration does not depend on the
-    given variables any more. The Compose file itself is not touched; an existing override is merged, its comments kept.
+  - Images such as C(postgres) read C(POSTGRES_USER) and C(POSTGRES_PASSWORD) at their first start only. Where a Compose
+    file shares these variables with the consumers, a new value makes the next C(docker compose up -d) recreate the
+    I(database).
+  - Writes a Compose override in which the server reads other variables, and checks that its configuration does not
+    depend on the given variables any more. The Compose file itself is not touched; an existing override is merged, its
+    comments kept.
 extends_documentation_fragment:
   - chat4all.secrets.attributes
+  - chat4all.secrets.attributes.posix
   - chat4all.secrets.project
 attributes:
   check_mode:
@@ -77,8 +80,10 @@ def pin(params: dict, check_mode: bool) -> dict:
         return {"changed": False, "path": path}
     if params["compose_files"]:
         raise SecretsError(
-            f"{service}: its first-start variables are shared with its consumers; with secrets_compose_files an override "
-            f"would not be read, so write {', '.join('${' + variables[name] + '}' for name in depends)} for {service} yourself"
+            f"{service}: its first-start variables are shared with its consumers; with secrets_compose_files an "
+            "override "
+            f"would not be read, so write {', '.join('${' + variables[name] + '}' for name in depends)} for "
+            f"{service} yourself"
         )
     text = first_start.merged(path, service, first_start.override_for(project, service, variables))
     if check_mode:
@@ -89,7 +94,8 @@ def pin(params: dict, check_mode: bool) -> dict:
     left = [name for name, users in project.consumers(variables).items() if service in users]
     if left:
         raise SecretsError(
-            f"{service}: still depends on {', '.join(left)} beside {path}; write ${{{variables[left[0]]}}} there by hand"
+            f"{service}: still depends on {', '.join(left)} beside {path}; write ${{{variables[left[0]]}}} there by "
+            "hand"
         )
     return {"changed": True, "path": path}
 

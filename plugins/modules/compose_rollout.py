@@ -13,21 +13,23 @@ author:
   - chat4all maintainers (@chat4all)
 description:
   - Brings services to their present configuration (Compose files and C(.env)), in waves along C(depends_on).
-  - Start-first is the rule. The new containers of a wave are made beside the old ones, must get healthy and pass the check of their
-    logs, and only then the old ones are stopped and removed. The number of containers that run stays what it is.
-  - Stop-first is used where two containers cannot exist beside one another (C(container_name), host port, static address,
-    C(network_mode)), where both would write the same data (a volume or folder with one writer, an anonymous volume, devices), or
-    where it is declared. Its gap is measured.
+  - Start-first is the rule. The new containers of a wave are made beside the old ones, must get healthy and pass the
+    check of their logs, and only then the old ones are stopped and removed. The number of containers that run stays
+    what it is.
+  - Stop-first is used where two containers cannot exist beside one another (C(container_name), host port, static
+    address, C(network_mode)), where both would write the same data (a volume or folder with one writer, an anonymous
+    volume, devices), or where it is declared. Its gap is measured.
   - A one-shot job, which others wait for with C(service_completed_successfully), is run again.
   - What does not run is not started. A stopped container is made anew, so that it cannot come back with the old value.
   - Afterwards a plain C(docker compose up -d) recreates none of these services; this is checked.
-  - When a service does not come up, its log is saved masked, the new containers of its wave are removed where the old ones still
-    run, and the module fails. To go back, restore C(.env) and run the module again.
+  - When a service does not come up, its log is saved masked, the new containers of its wave are removed where the old
+    ones still run, and the module fails. To go back, restore C(.env) and run the module again.
   - It can be killed at any point and run again.
 notes:
-  - Containers get new names and addresses. A proxy that looks up names at its start only needs a reload, see C(after) in O(options).
-  - Where C(replace=start_first) is declared for a service with anonymous volumes, the new container begins with empty ones; those of the
-    old one are left to C(docker volume prune).
+  - Containers get new names and addresses. A proxy that looks up names at its start only needs a reload, see C(after)
+    in O(options).
+  - Where C(replace=start_first) is declared for a service with anonymous volumes, the new container begins with empty
+    ones; those of the old one are left to C(docker volume prune).
 extends_documentation_fragment:
   - chat4all.secrets.attributes
   - chat4all.secrets.attributes.posix
@@ -48,11 +50,12 @@ options:
     description:
       - Exceptions by service, each a dictionary with any of the following keys.
       - C(replace) is V(auto) (default), V(start_first) or V(stop_first).
-      - C(ready_log) is a regular expression that the new container's log must match, besides its health check if it has one.
+      - C(ready_log) is a regular expression that the new container's log must match, besides its health check if it has
+        one.
       - C(failure_log) is a list of regular expressions, added to O(failure_log) for this service.
       - C(rerun) must be V(safe) for a one-shot job that has run before.
-      - C(after) names a C(service) of the project and a command, C(exec), that is run in its containers once the new containers are
-        ready, and once more when the old ones are gone. An example is C({service: nginx, exec: nginx -s reload}).
+      - C(after) names a C(service) of the project and a command, C(exec), that is run in its containers once the new
+        containers are ready, and once more when the old ones are gone.
       - C(timeout) replaces O(timeout) for this service.
     type: dict
     default: {}
@@ -69,7 +72,8 @@ options:
     type: float
     default: 1
   settle:
-    description: Seconds that a proxy is given to find the new containers, once they are ready, before the old ones are stopped.
+    description: Seconds that a proxy is given to find the new containers, once they are ready, before the old ones are
+      stopped.
     type: float
     default: 1
   failure_log:
@@ -80,7 +84,8 @@ options:
     elements: str
     default: []
   mask_variables:
-    description: Variables whose values, in C(.env) and in the containers' environments, are masked in whatever is shown or saved.
+    description: Variables whose values, in C(.env) and in the containers' environments, are masked in whatever is shown
+      or saved.
     type: list
     elements: str
     default: []
@@ -96,7 +101,8 @@ options:
     type: path
   state_dir:
     description:
-      - The deployment's state folder, C(.chat4all) in O(project_dir) by default. Its lock is held while the module works.
+      - The deployment's state folder, C(.chat4all) in O(project_dir) by default. Its lock is held while the module
+        works.
       - C(rollout.json) in it remembers which services have to run although an interrupted run has stopped them.
     type: path
 seealso:
@@ -131,7 +137,8 @@ waves:
   elements: list
   sample: [[migrate], [message-service, user-service], [api-gateway]]
 services:
-  description: What was done, or with check mode would be done, for each service that was not at its present configuration.
+  description: What was done, or with check mode would be done, for each service that was not at its present
+    configuration.
   returned: success
   type: dict
   contains:

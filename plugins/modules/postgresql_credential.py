@@ -12,23 +12,26 @@ version_added: 0.1.0
 author:
   - chat4all maintainers (@chat4all)
 description:
-  - PostgreSQL holds one password per role, so a password that is changed in place refuses every client that still has the old one.
-    Here two logins alternate instead. Both are members of O(owner) and begin every session as it (C(ALTER ROLE ... SET role)), so that
-    C(current_user), ownership and privileges never change; only C(session_user) does.
-  - With O(state=present) the idle one of the two gets a password. What belongs to a login and does not follow C(SET ROLE) is copied from
-    O(owner) each time, that is its settings (everywhere and per database), its connection limit, its C(VALID UNTIL) and
-    C(REPLICATION), and what a setting no longer is on O(owner) is taken from the login. Memberships of O(owner) need no copy, since its
-    members have them too. The right to connect is granted where O(owner) can connect and the login could not.
-  - With O(state=absent) a login loses its password and its sessions are ended. Then a login with the old password is tried over
-    the network and must be refused for its password. Last the role becomes C(NOLOGIN), save for the server's first superuser, which
-    must still be able to use the server's own trusted socket.
-  - The server gets a SCRAM-SHA-256 verifier made by the module, never a password, by standard input, and in a session whose
-    statements it does not log (C(log_statement) and its kin, C(pg_stat_statements), C(pgaudit), C(pg_stat_activity)).
-  - Nobody's ownership is changed. Where O(owner) is a superuser, as the first user of the official image is, its logins have
-    a superuser's rights after C(SET ROLE) as well; RV(owner_superuser) says so.
+  - PostgreSQL holds one password per role, so a password that is changed in place refuses every client that still has
+    the old one. Here two logins alternate instead. Both are members of O(owner) and begin every session as it (C(ALTER
+    ROLE ... SET role)), so that C(current_user), ownership and privileges never change; only C(session_user) does.
+  - With O(state=present) the idle one of the two gets a password. What belongs to a login and does not follow C(SET
+    ROLE) is copied from O(owner) each time, that is its settings (everywhere and per database), its connection limit,
+    its C(VALID UNTIL) and C(REPLICATION), and what a setting no longer is on O(owner) is taken from the login.
+    Memberships of O(owner) need no copy, since its members have them too. The right to connect is granted where
+    O(owner) can connect and the login could not.
+  - With O(state=absent) a login loses its password and its sessions are ended. Then a login with the old password is
+    tried over the network and must be refused for its password. Last the role becomes C(NOLOGIN), save for the server's
+    first superuser, which must still be able to use the server's own trusted socket.
+  - The server gets a SCRAM-SHA-256 verifier made by the module, never a password, by standard input, and in a session
+    whose statements it does not log (C(log_statement) and its kin, C(pg_stat_statements), C(pgaudit),
+    C(pg_stat_activity)).
+  - Nobody's ownership is changed. Where O(owner) is a superuser, as the first user of the official image is, its logins
+    have a superuser's rights after C(SET ROLE) as well; RV(owner_superuser) says so.
 notes:
-  - A role that exists already counts as an alternating login when it is a member of O(owner) and its setting C(role) is O(owner).
-    Any other role of that name is refused and left as it is. Roles that the module makes also say so in their comment.
+  - A role that exists already counts as an alternating login when it is a member of O(owner) and its setting C(role) is
+    O(owner). Any other role of that name is refused and left as it is. Roles that the module makes also say so in their
+    comment.
   - Row-level security or an audit that looks at C(session_user) sees the alternating names.
 extends_documentation_fragment:
   - chat4all.secrets.attributes
@@ -59,8 +62,8 @@ options:
   strategy:
     description:
       - V(pair) sets the password of the idle login and never touches O(current).
-      - V(single_user) changes the password of the one user in place. Its clients are refused until they have the new one, and the old
-        password is dead at once, so that there is nothing to revoke.
+      - V(single_user) changes the password of the one user in place. Its clients are refused until they have the new
+        one, and the old password is dead at once, so that there is nothing to revoke.
     type: str
     choices: [pair, single_user]
     default: pair
@@ -200,12 +203,15 @@ def work(params: dict, check_mode: bool) -> dict:
     single_user = params["strategy"] == "single_user"
     if params["state"] == "absent" and single_user:
         raise SecretsError(
-            "state: absent means nothing with strategy: single_user, whose old password is dead once the new one is set; "
+            "state: absent means nothing with strategy: single_user, whose old password is dead once the new one is "
+            "set; "
             "use state: present with the new one"
         )
     with contextlib.nullcontext() if check_mode else kernel_lock(params["state_dir"]):
         # A first user whose socket asks for a password is the current login, before there is any administrator.
-        server = postgresql.connected(params, [credential, admin_login], [current] if current and current.password else [])
+        server = postgresql.connected(
+            params, [credential, admin_login], [current] if current and current.password else []
+        )
         login = Credential(
             server,
             params["owner"],

@@ -12,8 +12,8 @@ version_added: 0.1.0
 author:
   - chat4all maintainers (@chat4all)
 description:
-  - Tries logins over the containers' network, as consumers do, in every database that matters; never on the socket or on 127.0.0.1,
-    where the official image lets in anybody.
+  - Tries logins over the containers' network, as consumers do, in every database that matters; never on the socket or
+    on 127.0.0.1, where the official image lets in anybody.
   - Lists the sessions of clients by user and address, and waits on request until a user has none left.
   - Counts the refused logins in the server's own log.
 extends_documentation_fragment:
@@ -54,14 +54,15 @@ options:
     type: float
     default: 60
   refused_since:
-    description: Count the refused logins since this time, in seconds since 1970 UTC by the clock of the container's host.
+    description: Count the refused logins since this time, in seconds since 1970 UTC by the clock of the container's
+      host.
     type: float
   own_refusals:
     description:
-      - How many logins of M(chat4all.secrets.postgresql_credential) with O(chat4all.secrets.postgresql_credential#module:state=absent)
-        were refused since O(refused_since).
-      - Only needed where the server's log does not show a client's address (C(%h) in C(log_line_prefix), or C(log_connections)); as many
-        refused passwords are then taken for these.
+      - How many logins of M(chat4all.secrets.postgresql_credential) with
+        O(chat4all.secrets.postgresql_credential#module:state=absent) were refused since O(refused_since).
+      - Only needed where the server's log does not show a client's address (C(%h) in C(log_line_prefix), or
+        C(log_connections)); as many refused passwords are then taken for these.
     type: int
     default: 0
 seealso:
@@ -87,8 +88,8 @@ RETURN = r"""
 logins:
   description:
     - The outcome of each of O(credentials), by its label.
-    - Only a refused password makes a V(rejected). Whatever else goes wrong proves nothing and is V(unknown), with its C(reason);
-      so is a login that C(pg_hba.conf) lets in without asking for a password (V(trust)).
+    - Only a refused password makes a V(rejected). Whatever else goes wrong proves nothing and is V(unknown), with its
+      C(reason); so is a login that C(pg_hba.conf) lets in without asking for a password (V(trust)).
     - An accepted login has C(databases), with the C(current_user) and C(session_user) that it has in each.
   returned: success
   type: dict
@@ -100,9 +101,10 @@ logins:
         chat4all: {current_user: chat4all, session_user: chat4all_1}
 sessions:
   description:
-    - The sessions of clients, at the end of the wait, by user, address (V(null) is the server's own socket), application name and state.
-    - Left out are the module's own (known by application name and address) and those of the server's first superuser on its own
-      trusted socket or loopback, which need no password and stay possible after a revocation.
+    - The sessions of clients, at the end of the wait, by user, address (V(null) is the server's own socket),
+      application name and state.
+    - Left out are the module's own (known by application name and address) and those of the server's first superuser on
+      its own trusted socket or loopback, which need no password and stay possible after a revocation.
   returned: success
   type: list
   elements: dict
@@ -126,7 +128,8 @@ databases:
   sample: [chat4all, postgres]
 refused_logins:
   description:
-    - How many logins of O(owner) and its members were refused since O(refused_since), for whatever reason, ours left out.
+    - How many logins of O(owner) and its members were refused since O(refused_since), for whatever reason, ours left
+      out.
     - V(null) when not asked for, or when C(docker logs) does not show the server's log in English.
   returned: success
   type: int

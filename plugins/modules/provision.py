@@ -12,18 +12,22 @@ version_added: 0.1.0
 author:
   - chat4all maintainers (@chat4all)
 description:
-  - C(store) imports the values in use from C(.env) and generates those that are missing; C(render) writes C(.env), C(.env.example)
-    and the C(.gitignore) lines; C(separate) keeps a server's first-start values apart from its consumers'.
-    The role P(chat4all.secrets.provision#role) calls the steps in their order.
+  - C(store) imports the values in use from C(.env) and generates those that are missing; C(render) writes C(.env),
+    C(.env.example) and the C(.gitignore) lines; C(separate) keeps a server's first-start values apart from its
+    consumers'. The role P(chat4all.secrets.provision#role) calls the steps in their order.
   - A value that the store has is never replaced, and none is generated for a server that has data already.
   - While a rotation is unfinished, the slot that is published stays published.
 extends_documentation_fragment:
   - chat4all.secrets.attributes
+  - chat4all.secrets.attributes.posix
   - chat4all.secrets.deployment
 attributes:
   action:
+    description: Runs on the controller, and calls modules on the target.
     support: full
   check_mode:
+    support: full
+  idempotent:
     support: full
   diff_mode:
     support: full

@@ -12,21 +12,25 @@ version_added: 0.1.0
 author:
   - chat4all maintainers (@chat4all)
 description:
-  - The protocol is C(open), C(create), C(set), C(test), C(publish), C(roll_out), C(drain), C(finish), C(revoke); C(back) returns to
-    the old value. The role P(chat4all.secrets.rotate#role) calls the steps in their order.
+  - The protocol is C(open), C(create), C(set), C(test), C(publish), C(roll_out), C(drain), C(finish), C(revoke);
+    C(back) returns to the old value. The role P(chat4all.secrets.rotate#role) calls the steps in their order.
   - Every step is idempotent. After a run that was killed anywhere, the same steps are called again.
-  - The engine is reached through its two modules, C(ENGINE_credential) and C(ENGINE_credential_info), of this or another
-    collection.
+  - The engine is reached through its two modules, C(ENGINE_credential) and C(ENGINE_credential_info), of this or
+    another collection.
 extends_documentation_fragment:
   - chat4all.secrets.attributes
+  - chat4all.secrets.attributes.posix
   - chat4all.secrets.deployment
 attributes:
   action:
+    description: Runs on the controller, and calls modules on the target.
     support: full
   check_mode:
     support: full
     details:
       - With check mode O(step=open) prints the plan; every other step is skipped. Nothing is touched.
+  idempotent:
+    support: full
   diff_mode:
     support: none
 options:
@@ -69,7 +73,8 @@ options:
     description: The rotation whose lock may be taken by force, because its owner is known to be gone.
     type: str
   rollout:
-    description: Options of M(chat4all.secrets.compose_rollout), such as C(parallel), C(timeout), C(quiet) and C(settle).
+    description: Options of M(chat4all.secrets.compose_rollout), such as C(parallel), C(timeout), C(quiet) and
+      C(settle).
     type: dict
     default: {}
 """
@@ -92,8 +97,8 @@ facts:
   type: dict
 phase:
   description: >-
-    Where the rotation stands: V(new), V(forward), V(back), V(revoke) (all is done but the old value's end) or V(revoke_first)
-    (the grace of an earlier value is over).
+    Where the rotation stands: V(new), V(forward), V(back), V(revoke) (all is done but the old value's end) or
+    V(revoke_first) (the grace of an earlier value is over).
   returned: O(step=open)
   type: str
 rotation:

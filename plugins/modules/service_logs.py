@@ -234,9 +234,13 @@ def work(params: dict, check_mode: bool) -> dict:
     return facts
 
 
+def stop(*_signal: object) -> None:
+    raise SystemExit(1)
+
+
 def main() -> None:
     # Ended by somebody, it still ends the processes that follow the logs.
-    signal.signal(signal.SIGTERM, lambda *_signal: sys.exit(1))
+    signal.signal(signal.SIGTERM, stop)
     module = AnsibleModule(
         argument_spec={
             **PROJECT_OPTIONS,

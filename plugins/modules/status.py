@@ -16,10 +16,12 @@ description:
   - Fails when a credential needs somebody, because it is overdue, unfinished or has drifted.
 extends_documentation_fragment:
   - chat4all.secrets.attributes
+  - chat4all.secrets.attributes.posix
   - chat4all.secrets.attributes.info_module
   - chat4all.secrets.deployment
 attributes:
   action:
+    description: Runs on the controller, and calls modules on the target.
     support: full
   check_mode:
     support: full

@@ -53,7 +53,8 @@ class Provisioning:
             slot = deployment.published(facts, entry)
             if slot is None and self.arguments["drift"] != "replace":
                 raise SecretsError(
-                    f"DRIFT {name}: .env holds another {' or '.join(sorted(facts['variables'].values()))} than the store; "
+                    f"DRIFT {name}: .env holds another {' or '.join(sorted(facts['variables'].values()))} than the "
+                    "store; "
                     "to put the store's value back: -e drift=replace"
                 )
             values.update(deployment.env_values(facts, entry, entry[slot or "current"]))

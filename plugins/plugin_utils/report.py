@@ -31,7 +31,7 @@ def duration(seconds: float) -> str:
 
 def clock(moment: datetime.datetime | None = None) -> str:
     """Return the local time of day, as every line begins with it."""
-    return (moment or datetime.datetime.now()).strftime("%H:%M:%S")
+    return (moment or datetime.datetime.now().astimezone()).strftime("%H:%M:%S")
 
 
 def line(host: str, step: str, text: str) -> str:
@@ -113,7 +113,9 @@ def summary(facts: dict[str, Any], user: str, outcome: dict[str, Any]) -> list[s
 
 def stopped(name: str, step: str, reason: str, fields: Iterable[tuple[str, str]]) -> list[str]:
     """Return the block with which every failure ends; customer impact comes first in ``fields``."""
-    lines = textwrap.wrap(f"STOPPED  {name} at {step.replace('_', ' ')}: {reason}", WIDTH, subsequent_indent="         ")
+    lines = textwrap.wrap(
+        f"STOPPED  {name} at {step.replace('_', ' ')}: {reason}", WIDTH, subsequent_indent="         "
+    )
     for label, text in fields:
         lines += field(label, text, width=11)
     return lines
@@ -121,11 +123,19 @@ def stopped(name: str, step: str, reason: str, fields: Iterable[tuple[str, str]]
 
 def status_table(rows: list[dict[str, str]]) -> list[str]:
     """Return the table of ``status.yml``."""
-    columns = (("CREDENTIAL", "name", 12), ("TYPE", "type", 8), ("AGE", "age", 5), ("DUE", "due", 6), ("LAST", "last", 8))
+    columns = (
+        ("CREDENTIAL", "name", 12),
+        ("TYPE", "type", 8),
+        ("AGE", "age", 5),
+        ("DUE", "due", 6),
+        ("LAST", "last", 8),
+    )
     head = "".join(f"{title:<{width}}" for title, _key, width in columns) + "NOW"
     lines = [head]
     for row in rows:
-        start = "".join(f"{row[key]:<{width}}" if len(row[key]) < width else row[key] + " " for _t, key, width in columns)
+        start = "".join(
+            f"{row[key]:<{width}}" if len(row[key]) < width else row[key] + " " for _t, key, width in columns
+        )
         lines += textwrap.wrap(start + row["now"], WIDTH, subsequent_indent=" " * 39, drop_whitespace=True)
     return lines
 

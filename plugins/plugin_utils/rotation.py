@@ -4,8 +4,8 @@
 
 """The rotation protocol, step by step: open, create, set, test, publish, roll out, drain, finish, revoke; and back.
 
-Each step is one method, is idempotent, and finds what it needs in the store, in the target's memory and in the facts that
-``open`` returned. The engine is known by its two modules alone.
+Each step is one method, is idempotent, and finds what it needs in the store, in the target's memory and in the facts
+that ``open`` returned. The engine is known by its two modules alone.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def next_user(role: str, current: str, strategy: str) -> str:
 def phase_of(entry: dict[str, Any], unfinished: str | None) -> str:
     """Return where a rotation of this entry stands.
 
-    ``new``: nothing is under way. ``forward``, ``back``: a pending value goes that way. ``revoke``: all is done but the old
-    value's end. ``revoke_first``: an earlier rotation's grace is over. ``grace``: it is not.
+    ``new``: nothing is under way. ``forward``, ``back``: a pending value goes that way. ``revoke``: all is done but the
+    old value's end. ``revoke_first``: an earlier rotation's grace is over. ``grace``: it is not.
     """
     pending, previous = entry.get("pending"), entry.get("previous")
     if pending:
@@ -137,7 +137,9 @@ class Rotation:
         phase = phase_of(entry, unfinished.get("rotation"))
         if self.arguments["purpose"] == "revoke":
             if phase in ("forward", "back"):
-                raise SecretsError(f"{self.name}: a rotation is unfinished; finish it first: rotate.yml -e rotate={self.name}")
+                raise SecretsError(
+                    f"{self.name}: a rotation is unfinished; finish it first: rotate.yml -e rotate={self.name}"
+                )
             if phase == "new":
                 deployment.line("open", f"{self.name}: no old value is left to end")
                 return {"changed": False, "phase": "new"}
@@ -156,7 +158,6 @@ class Rotation:
                 "take",
                 rotation=rotation,
                 owner=owner(),
-               
                 take_lock=self.arguments["take_lock"],
                 dead_owner=holder if is_gone(holder) else None,
                 store_id=store.id,
@@ -172,12 +173,12 @@ class Rotation:
                 deployment.state("release", rotation=rotation)
             raise
 
-    def _look(
-        self, entry: dict[str, Any], phase: str, rotation: str, resumed: bool, stopped_in: str
-    ) -> dict[str, Any]:
+    def _look(self, entry: dict[str, Any], phase: str, rotation: str, resumed: bool, stopped_in: str) -> dict[str, Any]:
         deployment, name = self.deployment, self.name
         info = deployment.catalog_info(
-            [name], skip_services=self.arguments["skip_services"], fingerprint_key=deployment.store.fingerprint_key.hex()
+            [name],
+            skip_services=self.arguments["skip_services"],
+            fingerprint_key=deployment.store.fingerprint_key.hex(),
         )
         facts = info["credentials"][name]
         published = deployment.published(facts, entry)
@@ -197,7 +198,9 @@ class Rotation:
         new_user = pending.get("user") or next_user(facts["role"], user, facts["strategy"])
         resume = ""
         if resumed:
-            way = {"back": "going back", "revoke": "only the old value's end is left"}.get(phase, "new value still valid")
+            way = {"back": "going back", "revoke": "only the old value's end is left"}.get(
+                phase, "new value still valid"
+            )
             resume = f"{rotation}, stopped in {stopped_in.replace('_', ' ') or 'create'}; {way}"
         if deployment.check_mode:
             deployment.show(report.plan(facts, info["project"], deployment.host, user, new_user, resume))
@@ -228,11 +231,14 @@ class Rotation:
             )
         if facts["server_variables"]:
             raise SecretsError(
-                f"{facts['service']} would be recreated by the new value (its first-start variables are not separated, or "
+                f"{facts['service']} would be recreated by the new value (its first-start variables are not "
+                "separated, or "
                 "docker-compose.override.yml is lost); run playbooks/provision.yml"
             )
         if info["image_drift"]:
-            raise SecretsError(f"{info['image_drift'][0]}; bring the stack to the image you mean first: docker compose up -d")
+            raise SecretsError(
+                f"{info['image_drift'][0]}; bring the stack to the image you mean first: docker compose up -d"
+            )
         # While a rotation is under way its own consumers are stale; nothing else may be.
         expected = set(facts["consumers"]) if resuming else set(skipped)
         for service, change in info["pending_changes"]:
@@ -357,9 +363,7 @@ class Rotation:
             self.deployment.line("drain", "one user: sessions cannot tell the values apart")
             return {"changed": False}
         addresses = self.arguments["rolled"].get("addresses") or self.opened["addresses"]
-        info = self.credential_info(
-            self.facts, entry, idle_user=old, idle_for=DRAIN_QUIET, timeout=DRAIN_TIMEOUT
-        )
+        info = self.credential_info(self.facts, entry, idle_user=old, idle_for=DRAIN_QUIET, timeout=DRAIN_TIMEOUT)
         using: dict[str, set[str]] = {old: set(), new: set()}
         for session in info["sessions"]:
             if session["user"] in using:
@@ -451,14 +455,20 @@ class Rotation:
             working, rerun = f"working, on {pending['user']}; {user} stays valid too", "looks again"
         else:
             self._go_back(entry, pending, step)
-            working = f"working: {len(self.facts['consumers'])} of {len(self.facts['consumers'])} back on the old, valid"
+            working = (
+                f"working: {len(self.facts['consumers'])} of {len(self.facts['consumers'])} back on the old, valid"
+            )
             working += " password. Nothing is locked out."
             rerun = "tries again, with another new password"
         details = [("Services", working), ("Rerun", rerun)]
         if record.get("log"):
             details.append(("Look", f"{deployment.host}:{record['log']} (masked)"))
         deployment.show(report.stopped(self.name, step, reason, details), color="red")
-        return {"changed": bool(pending), "failed": True, "msg": f"{self.name} was not rotated; why, and what to do: the block STOPPED above"}
+        return {
+            "changed": bool(pending),
+            "failed": True,
+            "msg": f"{self.name} was not rotated; why, and what to do: the block STOPPED above",
+        }
 
     def _go_back(self, entry: dict[str, Any], pending: dict[str, Any], step: str) -> None:
         deployment = self.deployment

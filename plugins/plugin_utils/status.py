@@ -69,7 +69,11 @@ class Status:
             state += f"; OVERDUE -> rotate -e rotate={name}"
         elif due.total_seconds() < facts["interval"] * SOON:
             state += "; due soon"
-        return {**row, "now": state, "needs": overdue or row["last"] == "STOPPED" or "DRIFT" in state or "cannot" in state}
+        return {
+            **row,
+            "now": state,
+            "needs": overdue or row["last"] == "STOPPED" or "DRIFT" in state or "cannot" in state,
+        }
 
     def _now(self, facts: dict[str, Any], entry: dict[str, Any], stale: set[str], record: dict[str, Any]) -> str:
         name = facts["name"]

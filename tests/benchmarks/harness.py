@@ -222,7 +222,7 @@ class Deployment:
 
     def control(self) -> None:
         """Log in wrongly from a consumer's container."""
-        [container, *_] = self.stack.containers(self.stack.consumers[0])
+        container = self.stack.containers(self.stack.consumers[0])[0]
         said = self.stack.docker("exec", "--interactive", container, "python3", "-", stdin=WRONG_LOGIN)
         if "password authentication failed" not in said:
             raise BenchmarkError(f"the deliberate wrong login was not refused: {said.strip() or 'it was let in'}")
@@ -237,7 +237,7 @@ class Deployment:
             self._warm_up(load, result)
             self._log.mark()
             self.control()
-            for _ in range(rotations):
+            for _turn in range(rotations):
                 began = time.monotonic()
                 rotate()
                 result.seconds.append(time.monotonic() - began)

@@ -24,7 +24,13 @@ def state_of(stack, plays) -> dict[str, str]:
         if path.is_file()
     }
     containers = stack.docker(
-        "ps", "--all", "--no-trunc", "--filter", f"label=com.docker.compose.project={stack.project}", "--format", "{{.ID}} {{.Names}}"
+        "ps",
+        "--all",
+        "--no-trunc",
+        "--filter",
+        f"label=com.docker.compose.project={stack.project}",
+        "--format",
+        "{{.ID}} {{.Names}}",
     )
     return {**files, "containers": containers}
 
@@ -244,7 +250,10 @@ def test_a_store_that_is_older_than_the_target_has_seen(plays, stack, tmp_path):
 def test_a_value_changed_by_hand(plays, stack):
     env = stack.directory / ".env"
     kept = env.read_text()
-    lines = [line if not line.startswith("POSTGRES_PASSWORD") else "POSTGRES_PASSWORD=by-hand-0123456789" for line in kept.splitlines()]
+    lines = [
+        line if not line.startswith("POSTGRES_PASSWORD") else "POSTGRES_PASSWORD=by-hand-0123456789"
+        for line in kept.splitlines()
+    ]
     env.write_text("\n".join(lines) + "\n")
     try:
         refused(plays.run("rotate-db.yml"), "DRIFT postgres", "POSTGRES_PASSWORD")

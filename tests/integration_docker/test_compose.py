@@ -118,8 +118,12 @@ def test_hashes_are_those_of_containers_whatever_a_service_uses(box):
     box.write(
         {
             "a": service(env_file=[".env"], environment={"PW": "${PW}", "A": "$$b", "UNSET": None}),
-            "b": service(volumes=["./file:/x:ro", "data:/v"], ports=["80"], deploy={"replicas": 2}, stop_grace_period="1m30s"),
-            "c": service(tmpfs="/t", ulimits={"nofile": 1000}, configs=["c"], secrets=["s"], depends_on=["a"], profiles=["x"]),
+            "b": service(
+                volumes=["./file:/x:ro", "data:/v"], ports=["80"], deploy={"replicas": 2}, stop_grace_period="1m30s"
+            ),
+            "c": service(
+                tmpfs="/t", ulimits={"nofile": 1000}, configs=["c"], secrets=["s"], depends_on=["a"], profiles=["x"]
+            ),
         },
         volumes={"data": {}},
         configs={"c": {"content": "x${PW}"}},

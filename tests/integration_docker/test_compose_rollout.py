@@ -100,7 +100,10 @@ def test_waves_of_job_and_services(box, tmp_path):
     plan = box.roll(check=True, options={"job": {"rerun": "safe"}})
     result = box.roll(options={"job": {"rerun": "safe"}}, progress=str(progress))
     assert plan["waves"] == result["waves"] == [["job"], ["a", "b"], ["gateway"]]
-    assert {name: (done["mode"], done["evidence"], done["gap_s"], len(done["new"])) for name, done in result["services"].items()} == {
+    assert {
+        name: (done["mode"], done["evidence"], done["gap_s"], len(done["new"]))
+        for name, done in result["services"].items()
+    } == {
         "job": ("job", "exit code 0", 0, 1),
         "a": ("start_first", "health check", 0, 2),
         "b": ("start_first", "health check", 0, 1),
@@ -154,7 +157,7 @@ def test_the_old_container_runs_until_the_new_one_is_healthy(box, monkeypatch):
 
 def test_a_fixed_name_is_stopped_first_and_its_gap_measured(box):
     box.start({"a": service("trap 'sleep 1; exit' TERM; sleep infinity & wait", container_name="test-rollout-fixed")})
-    [old] = box.containers("a")
+    [_old] = box.containers("a")
     began = time.time()
     result = box.roll()
     done = result["services"]["a"]
@@ -182,7 +185,9 @@ def test_an_anonymous_volume_is_handed_on(box):
 )
 def test_a_service_that_fails_leaves_the_old_ones_running(box, tmp_path, fault, reason):
     check = {"test": ["CMD", "test", "-e", "/tmp/ok"], "interval": "200ms", "retries": 2, "start_period": "0s"}
-    box.start({"good": service(), "bad": service("touch /tmp/ok; " + ON_NEW % fault, healthcheck=check)}, "--scale", "good=2")
+    box.start(
+        {"good": service(), "bad": service("touch /tmp/ok; " + ON_NEW % fault, healthcheck=check)}, "--scale", "good=2"
+    )
     before = box.ids()
     error = box.failing(log_dir=str(tmp_path / "logs"))
     assert error.message.startswith("bad failed: ") and reason in error.message
@@ -234,7 +239,15 @@ def test_a_stop_first_service_that_fails_comes_back_with_the_old_value(box, rest
 
 
 def test_what_its_owner_has_stopped_stays_stopped_but_not_on_the_old_value(box):
-    box.start({"a": service(), "b": service(), "c": service(), "job": service("exit 0"), "z": service(depends_on={"job": {"condition": "service_completed_successfully"}})})
+    box.start(
+        {
+            "a": service(),
+            "b": service(),
+            "c": service(),
+            "job": service("exit 0"),
+            "z": service(depends_on={"job": {"condition": "service_completed_successfully"}}),
+        }
+    )
     box.compose("stop", "--timeout", "0", "b")
     box.compose("rm", "--stop", "--force", "c")
     box.compose("rm", "--stop", "--force", "job")
@@ -247,7 +260,15 @@ def test_what_its_owner_has_stopped_stays_stopped_but_not_on_the_old_value(box):
 
 
 def test_services_that_are_not_named_keep_what_they_have(box):
-    box.start({"dep": service(), "a": service(depends_on=["dep"]), "fixed": service(container_name="test-rollout-fixed", depends_on=["dep"])}, "--scale", "dep=2")
+    box.start(
+        {
+            "dep": service(),
+            "a": service(depends_on=["dep"]),
+            "fixed": service(container_name="test-rollout-fixed", depends_on=["dep"]),
+        },
+        "--scale",
+        "dep=2",
+    )
     kept = box.ids("dep")
     result = box.roll(services=["a", "fixed"])
     assert sorted(result["services"]) == ["a", "fixed"]
@@ -267,9 +288,13 @@ def test_orphans_one_offs_and_profiles(box):
     box.compose("run", "--detach", "--no-deps", "--name", "test-rollout-oneoff", "a")
     services = {"a": service(), "hidden": service(profiles=["x"])}
     box.write(services)
-    before = set(box.docker("ps", "--quiet", "--no-trunc", "--filter", f"label=com.docker.compose.project={box.name}").split())
+    before = set(
+        box.docker("ps", "--quiet", "--no-trunc", "--filter", f"label=com.docker.compose.project={box.name}").split()
+    )
     assert sorted(box.roll()["services"]) == ["a", "hidden"]
-    after = set(box.docker("ps", "--quiet", "--no-trunc", "--filter", f"label=com.docker.compose.project={box.name}").split())
+    after = set(
+        box.docker("ps", "--quiet", "--no-trunc", "--filter", f"label=com.docker.compose.project={box.name}").split()
+    )
     assert len(before & after) == 2
     assert box.values("a", "hidden") == [("a", "running", NEW), ("hidden", "running", NEW)]
 
@@ -292,7 +317,13 @@ def test_a_paused_container_is_its_owners_business(box):
 
 
 def test_secrets_from_variables_are_seen_although_the_hash_stays(box):
-    box.start({"a": service(environment={}, secrets=["pw"]), "fixed": service(environment={}, secrets=["pw"], container_name="test-rollout-fixed")}, secrets={"pw": {"environment": "PW"}})
+    box.start(
+        {
+            "a": service(environment={}, secrets=["pw"]),
+            "fixed": service(environment={}, secrets=["pw"], container_name="test-rollout-fixed"),
+        },
+        secrets={"pw": {"environment": "PW"}},
+    )
     assert sorted(box.roll()["services"]) == ["a", "fixed"]
     for container in box.containers():
         assert box.docker("exec", container.id, "cat", "/run/secrets/pw") == NEW
@@ -306,7 +337,9 @@ def test_a_whole_env_file_is_a_configuration_like_any_other(box):
 
 
 def test_what_follows_a_replacement_is_run_before_and_after_the_old_one_goes(box):
-    box.start({"proxy": service("touch /tmp/calls; exec sleep infinity", environment={}), "a": service(), "b": service()})
+    box.start(
+        {"proxy": service("touch /tmp/calls; exec sleep infinity", environment={}), "a": service(), "b": service()}
+    )
     after = {"service": "proxy", "exec": "sh -c 'hostname >> /tmp/calls'"}
     box.roll(options={"a": {"after": after}, "b": {"after": after}})
     calls = box.docker("exec", box.containers("proxy")[0].id, "cat", "/tmp/calls").split()
@@ -330,7 +363,10 @@ def test_refused_before_anything_is_touched(box):
     assert "rerun: safe" in box.failing().message
     assert "neither health check nor log pattern" in box.failing(services=["a", "weak"]).message
     assert "nothing: no such service" in box.failing(services=["nothing"]).message
-    assert "secrets_services.a.after: needs service and exec" in box.failing(options={"a": {"after": {"exec": "x"}}}).message
+    assert (
+        "secrets_services.a.after: needs service and exec"
+        in box.failing(options={"a": {"after": {"exec": "x"}}}).message
+    )
     assert "not a regular expression" in box.failing(options={"a": {"ready_log": "("}}).message
     with kernel_lock(str(box.folder / ".chat4all")):
         assert "run the same command later" in box.failing().message
@@ -338,7 +374,9 @@ def test_refused_before_anything_is_touched(box):
 
 
 def test_a_log_line_is_evidence_too(box):
-    box.start({"weak": service("sleep 1; echo Started WeakApplication; exec sleep infinity", healthcheck={"disable": True})})
+    box.start(
+        {"weak": service("sleep 1; echo Started WeakApplication; exec sleep infinity", healthcheck={"disable": True})}
+    )
     result = box.roll(options={"weak": {"ready_log": "Started .*Application"}})
     assert result["services"]["weak"]["evidence"] == 'log "Started .*Application"'
     box.settled(("weak", "running", NEW))
@@ -366,7 +404,7 @@ CHANGING = ("create", "start", "stop", "rm", "rename")
 
 
 def run_and_kill(box: Box, monkeypatch: pytest.MonkeyPatch, number: int, before: bool) -> bool:
-    """Roll out and die before or after the ``number``-th command that changes something; returns whether it came to that."""
+    """Roll out and die before or after the ``number``-th command that changes something; return whether it did."""
     real, count = DockerCli.run, 0
 
     def run(self: DockerCli, *arguments: str, **options: Any) -> Any:

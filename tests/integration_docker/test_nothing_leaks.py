@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""No value shows up in the output at -vvvv --diff, in a process's arguments, or in the server's log of all statements."""
+"""No value is in the output at -vvvv --diff, in a process's arguments, or in the server's log of all statements."""
 
 from __future__ import annotations
 
@@ -67,7 +67,17 @@ def run(stack, plays):
     assert done.returncode == 0, done.stdout
     assert (provisioned.returncode, status.returncode) == (0, 0), provisioned.stdout + status.stdout
     control_sql = "ALTER ROLE chat4all_canary PASSWORD 'canary-control-in-sql'"
-    stack.docker("exec", "-i", server, "psql", "-U", "chat4all", "-d", "chat4all", stdin=f"CREATE ROLE chat4all_canary; {control_sql};")
+    stack.docker(
+        "exec",
+        "-i",
+        server,
+        "psql",
+        "-U",
+        "chat4all",
+        "-d",
+        "chat4all",
+        stdin=f"CREATE ROLE chat4all_canary; {control_sql};",
+    )
     return {
         "secrets": before | plays.secrets(),
         "output": done.stdout + provisioned.stdout + status.stdout,

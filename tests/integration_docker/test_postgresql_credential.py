@@ -33,7 +33,9 @@ Slot = dict[str, str]
 
 
 def docker(*arguments: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(["docker", *arguments], input=stdin, capture_output=True, encoding="utf-8", check=False, timeout=120)
+    done = subprocess.run(
+        ["docker", *arguments], input=stdin, capture_output=True, encoding="utf-8", check=False, timeout=120
+    )
     if check and done.returncode:
         raise AssertionError(done.stderr)
     return done
@@ -60,7 +62,18 @@ class Lab:
             docker("network", "create", self.network)
             environment = f"POSTGRES_USER={OWNER}\nPOSTGRES_DB={OWNER}\nPOSTGRES_PASSWORD={self.first['password']}\n"
             joined = ("--network", self.network, "--env-file", "/dev/stdin")
-            command = ("run", "-d", "--name", self.server, *joined, "--network-alias", "postgres", image, "postgres", *self.options)
+            command = (
+                "run",
+                "-d",
+                "--name",
+                self.server,
+                *joined,
+                "--network-alias",
+                "postgres",
+                image,
+                "postgres",
+                *self.options,
+            )
             docker(*command, stdin=environment)
             docker("run", "-d", "--init", "--name", self.client, *joined, "--entrypoint", "sleep", image, "infinity")
             self.wait()
@@ -84,7 +97,9 @@ class Lab:
     def sql(self, statements: str, database: str = OWNER) -> str:
         """Run SQL as the first superuser on the trusted socket."""
         command = ("psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", OWNER, "-d", database)
-        return docker("exec", "-i", "-e", "PGOPTIONS=-c role=none", self.server, *command, stdin=statements).stdout.strip()
+        return docker(
+            "exec", "-i", "-e", "PGOPTIONS=-c role=none", self.server, *command, stdin=statements
+        ).stdout.strip()
 
     def application(
         self, login: Slot, statements: str, database: str = OWNER, check: bool = True
@@ -116,7 +131,21 @@ class Lab:
 
     def _application(self, login: Slot, database: str) -> list[str]:
         connection = conninfo(host="postgres", user=login["user"], dbname=database, application_name="application")
-        return ["exec", "-i", self.client, "psql", "-X", "-q", "-A", "-t", "-W", "-v", "ON_ERROR_STOP=1", "-d", connection]
+        return [
+            "exec",
+            "-i",
+            self.client,
+            "psql",
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-W",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-d",
+            connection,
+        ]
 
     def hba(self, text: str) -> None:
         """Replace pg_hba.conf."""
@@ -150,14 +179,35 @@ class Lab:
         return postgresql_credential.work(self.arguments(login, current, **options), check_mode)
 
     def arguments(self, login: Slot, current: Slot, **options: Any) -> dict[str, Any]:
-        given = {"container": self.server, "host": "postgres", "port": 5432, "admin": None, "owner": OWNER, "databases": []}
+        given = {
+            "container": self.server,
+            "host": "postgres",
+            "port": 5432,
+            "admin": None,
+            "owner": OWNER,
+            "databases": [],
+        }
         given |= {"state": "present", "strategy": "pair", "iterations": 4096, "state_dir": None}
         return given | {"credential": login, "current": current, "admin_login": self.admin} | options
 
     def info(self, **options: Any) -> dict[str, Any]:
         logins = [{"label": label, **options.pop(label)} for label in ("one", "two") if label in options]
-        given = {"container": self.server, "host": "postgres", "port": 5432, "admin": None, "owner": OWNER, "databases": []}
-        given |= {"credentials": logins, "idle_user": None, "idle_for": 0.5, "timeout": 5, "refused_since": None, "own_refusals": 0}
+        given = {
+            "container": self.server,
+            "host": "postgres",
+            "port": 5432,
+            "admin": None,
+            "owner": OWNER,
+            "databases": [],
+        }
+        given |= {
+            "credentials": logins,
+            "idle_user": None,
+            "idle_for": 0.5,
+            "timeout": 5,
+            "refused_since": None,
+            "own_refusals": 0,
+        }
         return postgresql_credential_info.work(given | options)
 
     def refusal(self, *arguments: Any, **options: Any) -> str:
@@ -197,13 +247,15 @@ def forget(lab: Lab) -> None:
     roles = lab.sql("SELECT quote_ident(rolname) FROM pg_roles WHERE oid >= 16384").splitlines()
     drops = "".join(f"DROP OWNED BY {role}; DROP ROLE {role};" for role in roles)
     lab.sql(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend';"
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = "
+        "'client backend';"
         f"SET log_statement = none; SET log_min_duration_statement = -1; {drops}"
         "DO $$DECLARE d name; BEGIN FOR d IN SELECT datname FROM pg_database LOOP "
         f"EXECUTE format('ALTER ROLE {OWNER} IN DATABASE %I RESET ALL', d); END LOOP; END$$;"
         f"ALTER ROLE {OWNER} RESET ALL; ALTER ROLE {OWNER} CONNECTION LIMIT -1 "
         f"PASSWORD {literal(scram_sha_256(lab.first['password']))};"
-        "GRANT CONNECT ON DATABASE postgres TO PUBLIC; DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC;"
+        "GRANT CONNECT ON DATABASE postgres TO PUBLIC; DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT USAGE "
+        "ON SCHEMA public TO PUBLIC;"
     )
 
 
@@ -219,7 +271,9 @@ def test_three_rotations_with_ddl_between_them_change_no_owner(fresh: Lab) -> No
         f"""ALTER ROLE {OWNER} IN DATABASE {OWNER} SET search_path = "$user", public, "Odd, name";"""
     )
     current = lab.first
-    lab.application(current, "CREATE TABLE t0 (id serial PRIMARY KEY, by text); INSERT INTO t0 (by) VALUES (session_user);")
+    lab.application(
+        current, "CREATE TABLE t0 (id serial PRIMARY KEY, by text); INSERT INTO t0 (by) VALUES (session_user);"
+    )
     for number, user in enumerate((f"{OWNER}_1", f"{OWNER}_2", f"{OWNER}_1"), 1):
         new = slot(user)
         assert lab.credential(new, current)["changed"]
@@ -246,7 +300,9 @@ def test_three_rotations_with_ddl_between_them_change_no_owner(fresh: Lab) -> No
                 "EXECUTE format('UPDATE %I SET by = by', t); END LOOP; END$$;",
             )
         assert lab.sql(OWNERS) == OWNER
-        settings = "SELECT current_setting('statement_timeout'), current_setting('app.tenant'), current_setting('search_path')"
+        settings = (
+            "SELECT current_setting('statement_timeout'), current_setting('app.tenant'), current_setting('search_path')"
+        )
         assert lab.application(new, settings).stdout.strip() == """61s|it's \\ us|"$user", public, "Odd, name\""""
         result = lab.credential(current, new, state="absent")
         assert result["changed"] and "password authentication failed" in result["refused"]
@@ -261,7 +317,9 @@ def test_three_rotations_with_ddl_between_them_change_no_owner(fresh: Lab) -> No
         f"ALTER ROLE {OWNER}_2 IN DATABASE postgres SET role = 'none'; ALTER ROLE {OWNER}_2 SET work_mem = '5MB'"
     )
     changes = lab.credential(slot(f"{OWNER}_2"), current)["actions"]
-    assert {"setting statement_timeout", "setting lock_timeout", "setting work_mem", "setting role in postgres"} <= set(changes)
+    assert {"setting statement_timeout", "setting lock_timeout", "setting work_mem", "setting role in postgres"} <= set(
+        changes
+    )
     assert "setting role" not in changes
     settings = f"SELECT unnest(setconfig) FROM pg_db_role_setting WHERE setrole = '{OWNER}_2'::regrole ORDER BY 1"
     assert lab.sql(settings).splitlines() == [
@@ -315,8 +373,10 @@ def test_an_owner_that_is_no_superuser(fresh: Lab) -> None:
     lab = fresh
     first = slot("app")
     lab.sql(
-        f"CREATE ROLE app LOGIN REPLICATION CONNECTION LIMIT 7 VALID UNTIL '2999-01-02 03:04:05+02' PASSWORD '{first['password']}';"
-        "CREATE ROLE readers; GRANT readers TO app; CREATE TABLE secret_table (id int); GRANT SELECT ON secret_table TO readers;"
+        "CREATE ROLE app LOGIN REPLICATION CONNECTION LIMIT 7 VALID UNTIL '2999-01-02 03:04:05+02' PASSWORD "
+        f"'{first['password']}';"
+        "CREATE ROLE readers; GRANT readers TO app; CREATE TABLE secret_table (id int); GRANT SELECT ON secret_table "
+        "TO readers;"
         "CREATE ROLE openers NOINHERIT; GRANT openers TO app; GRANT CREATE ON SCHEMA public TO app;"
         "REVOKE CONNECT ON DATABASE postgres FROM PUBLIC; GRANT CONNECT ON DATABASE postgres TO app;"
     )
@@ -325,9 +385,13 @@ def test_an_owner_that_is_no_superuser(fresh: Lab) -> None:
     result = lab.credential(new, first, owner="app")
     assert result["databases"] == [OWNER, "postgres"] and not result["owner_superuser"]
     assert lab.info(owner="app", one=new)["logins"]["one"]["status"] == "accepted"
-    attributes = "SELECT rolconnlimit, rolvaliduntil AT TIME ZONE 'UTC', rolreplication, rolsuper FROM pg_roles WHERE rolname = "
+    attributes = (
+        "SELECT rolconnlimit, rolvaliduntil AT TIME ZONE 'UTC', rolreplication, rolsuper FROM pg_roles WHERE rolname = "
+    )
     assert lab.sql(attributes + "'app_1'") == lab.sql(attributes + "'app'") == "7|2999-01-02 01:04:05|t|f"
-    lab.application(new, "SELECT * FROM secret_table; SET ROLE openers; RESET ROLE; ALTER TABLE of_app ADD COLUMN b int")
+    lab.application(
+        new, "SELECT * FROM secret_table; SET ROLE openers; RESET ROLE; ALTER TABLE of_app ADD COLUMN b int"
+    )
     lab.credential(first, new, owner="app", state="absent")
     assert lab.sql("SELECT rolcanlogin FROM pg_roles WHERE rolname = 'app'") == "f"
     assert lab.application(new, "SELECT current_user").stdout.strip() == "app"
@@ -346,7 +410,9 @@ def test_the_right_to_connect_follows_an_owner_that_has_it_as_superuser(fresh: L
     lab = fresh
     lab.sql("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
     # The superuser owns the database as well; without that right nothing but being a superuser lets it in.
-    lab.sql(f"CREATE ROLE somebody; ALTER DATABASE postgres OWNER TO somebody; REVOKE ALL ON DATABASE postgres FROM {OWNER}")
+    lab.sql(
+        f"CREATE ROLE somebody; ALTER DATABASE postgres OWNER TO somebody; REVOKE ALL ON DATABASE postgres FROM {OWNER}"
+    )
     try:
         new = slot(f"{OWNER}_1")
         lab.credential(new, lab.first)
@@ -457,7 +523,11 @@ def test_a_login_that_trust_lets_in_proves_nothing(fresh: Lab) -> None:
     new = slot(f"{OWNER}_1")
     with lab.rules("local all all trust\nhost all all samenet trust\n"):
         found = lab.info(one=slot(OWNER))["logins"]["one"]
-        assert found == {"status": "unknown", "reason": "pg_hba.conf line 2 lets anybody in as chat4all (trust)", "databases": {}}
+        assert found == {
+            "status": "unknown",
+            "reason": "pg_hba.conf line 2 lets anybody in as chat4all (trust)",
+            "databases": {},
+        }
         lab.credential(new, lab.first)
         with pytest.raises(SecretsError, match="still logs in over the network with the revoked password"):
             lab.credential(lab.first, new, state="absent")
@@ -538,7 +608,9 @@ def test_the_wait_ends_once_the_user_is_idle(fresh: Lab) -> None:
     with lab.session(lab.first) as process:
         found = lab.info(idle_user=OWNER, timeout=1)
         assert not found["idle"]
-        address = docker("inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", lab.client).stdout.strip()
+        address = docker(
+            "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", lab.client
+        ).stdout.strip()
         assert found["sessions"] == [
             {"user": OWNER, "address": address, "application": "application", "state": "idle", "count": 1}
         ]
@@ -700,7 +772,9 @@ def test_the_modules_themselves_show_nothing(fresh: Lab, tmp_path: Path) -> None
     assert twice["failed"] and "label new is there twice" in twice["msg"]
 
 
-def test_a_weak_password_that_is_the_user_name_blacks_out_nothing(fresh: Lab, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_a_weak_password_that_is_the_user_name_blacks_out_nothing(
+    fresh: Lab, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     from ansible.module_utils import basic
 
     lab = fresh
@@ -748,7 +822,14 @@ def test_a_container_without_psql_is_one_clear_line() -> None:
     docker("run", "-d", "--init", "--name", name, "--entrypoint", "sleep", "chat4all-test/haproxy:1", "60")
     try:
         given = {"container": name, "host": None, "port": 5432, "admin": None, "owner": OWNER, "databases": []}
-        given |= {"credentials": [], "idle_user": None, "idle_for": 1, "timeout": 1, "refused_since": None, "own_refusals": 0}
+        given |= {
+            "credentials": [],
+            "idle_user": None,
+            "idle_for": 1,
+            "timeout": 1,
+            "refused_since": None,
+            "own_refusals": 0,
+        }
         with pytest.raises(SecretsError, match="psql cannot be run there: .*executable file not found"):
             postgresql_credential_info.work(given)
     finally:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Plays:
-    """The playbooks for one deployment. ``folder`` holds inventory, store and vault password; ``project_dir`` the stack."""
+    """The playbooks for one deployment. ``folder`` has inventory, store, vault password; ``project_dir`` the stack."""
 
     def __init__(self, folder: Path, project_dir: Path, **variables: Any) -> None:
         self.folder = folder
@@ -66,7 +66,9 @@ class Plays:
             "PYTHONWARNINGS": "ignore",
         }
 
-    def run(self, playbook: str, *arguments: str, timeout: float = 400, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, playbook: str, *arguments: str, timeout: float = 400, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a playbook to its end; output and errors together in ``stdout``."""
         return subprocess.run(
             self.command(playbook, *arguments),
@@ -77,6 +79,7 @@ class Plays:
             stderr=subprocess.STDOUT,
             text=True,
             timeout=timeout,
+            check=False,
         )
 
     @property

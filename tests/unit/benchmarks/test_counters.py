@@ -13,10 +13,10 @@ from ansible_collections.chat4all.secrets.tests.benchmarks.counters import Login
 
 HERE = Path(__file__).parent
 LOGS = ("postgresql-15.log", "postgresql-15-names.log", "postgresql-17.log", "postgresql-17-names.log")
-OWN_HOSTS = {"172.29.77.2", "pghost"}
+OWN_HOSTS = frozenset({"172.29.77.2", "pghost"})
 
 
-def count(lines: list[str], own_hosts: set[str] = OWN_HOSTS) -> LoginCounter:
+def count(lines: list[str], own_hosts: frozenset[str] = OWN_HOSTS) -> LoginCounter:
     counter = LoginCounter(own_hosts)
     for line in lines:
         counter.feed(line)

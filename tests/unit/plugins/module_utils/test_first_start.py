@@ -31,5 +31,10 @@ def test_only_references_to_the_variables_are_renamed(text, wanted):
 def test_what_has_no_reference_is_left_out():
     config = {"POSTGRES_DB": "${POSTGRES_DB}", "POSTGRES_USER": "${POSTGRES_USER}"}
     assert renamed(config, NAMES) == {"POSTGRES_USER": "${INIT_POSTGRES_USER}"}
-    assert renamed(["CMD", "pg_isready", "-U", "$POSTGRES_USER"], NAMES) == ["CMD", "pg_isready", "-U", "$INIT_POSTGRES_USER"]
+    assert renamed(["CMD", "pg_isready", "-U", "$POSTGRES_USER"], NAMES) == [
+        "CMD",
+        "pg_isready",
+        "-U",
+        "$INIT_POSTGRES_USER",
+    ]
     assert renamed({"test": ["CMD", "true"]}, NAMES) is None

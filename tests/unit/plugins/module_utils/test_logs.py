@@ -39,8 +39,9 @@ def docker(tmp_path):
     return make
 
 
-def judged(docker: DockerCli, success=STARTED, failure=FAILURES, masker=None):
+def judged(docker: DockerCli, success=None, failure=None, masker=None):
     """Return what a log says that has come to its end."""
+    success, failure = STARTED if success is None else success, FAILURES if failure is None else failure
     with LogWatch(docker, "c1", success, failure, masker or Masker([SECRET])) as watch:
         return watch.finish(10)
 

@@ -182,12 +182,12 @@ def test_who_works_is_named_with_module_rotation_and_process(tmp_path, monkeypat
     folder = str(tmp_path / "state")
     states.StateFile(folder).update(lambda state: states.take(state, "r-1", ANNA) and None)
     monkeypatch.setattr(sys, "argv", ["/tmp/x.zip/plugins/modules/env_file.py"])
-    with states.kernel_lock(folder):
-        with pytest.raises(
-            SecretsError, match=rf"env_file for r-1 of {ANNA} \(process {os.getpid()}, since .*is working"
-        ):
-            with states.kernel_lock(folder, wait=0):
-                pytest.fail("worked")
+    with (
+        states.kernel_lock(folder),
+        pytest.raises(SecretsError, match=rf"env_file for r-1 of {ANNA} \(process {os.getpid()}, since .*is working"),
+        states.kernel_lock(folder, wait=0),
+    ):
+        pytest.fail("worked")
     # Modules of one rotation follow each other undisturbed.
     with states.kernel_lock(folder, wait=0):
         pass
@@ -197,9 +197,11 @@ def test_the_state_folder_is_made_but_never_the_project(tmp_path):
     with states.kernel_lock(str(tmp_path / "state")):
         pass
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
-    with pytest.raises(SecretsError, match=f"{tmp_path}/typo: there is no such folder"):
-        with states.kernel_lock(str(tmp_path / "typo" / "state")):
-            pytest.fail("worked")
+    with (
+        pytest.raises(SecretsError, match=f"{tmp_path}/typo: there is no such folder"),
+        states.kernel_lock(str(tmp_path / "typo" / "state")),
+    ):
+        pytest.fail("worked")
     states.make_folder(str(tmp_path / "state" / "runs" / "r-1"))
     assert (tmp_path / "state" / "runs").stat().st_mode & 0o777 == 0o700
 
@@ -216,8 +218,10 @@ def test_what_root_makes_belongs_to_the_owner_of_the_project(tmp_path):
         file.update(lambda state: None)
 
 
-@pytest.mark.parametrize("kind", ["link", "file", "writable"])
-def test_a_state_folder_that_is_not_ours_alone_is_refused(tmp_path, kind):
+@pytest.mark.parametrize(
+    ("kind", "words"), [("link", "is a link"), ("file", "is not a folder"), ("writable", "others may write there")]
+)
+def test_a_state_folder_that_is_not_ours_alone_is_refused(tmp_path, kind, words):
     folder = tmp_path / "state"
     if kind == "link":
         (tmp_path / "elsewhere").mkdir()
@@ -227,5 +231,5 @@ def test_a_state_folder_that_is_not_ours_alone_is_refused(tmp_path, kind):
     else:
         folder.mkdir()
         folder.chmod(0o777)
-    with pytest.raises(SecretsError, match=str(folder)), states.kernel_lock(str(folder)):
+    with pytest.raises(SecretsError, match=f"{folder}: {words}"), states.kernel_lock(str(folder)):
         pass

@@ -20,8 +20,22 @@ FACTS = {
     "plan": {
         "waves": [
             [
-                {"service": "a" * 60, "scale": 2, "mode": "start_first", "reason": "", "evidence": "health check", "after": ""},
-                {"service": "b", "scale": 1, "mode": "stop_first", "reason": "container_name", "evidence": "x" * 90, "after": ""},
+                {
+                    "service": "a" * 60,
+                    "scale": 2,
+                    "mode": "start_first",
+                    "reason": "",
+                    "evidence": "health check",
+                    "after": "",
+                },
+                {
+                    "service": "b",
+                    "scale": 1,
+                    "mode": "stop_first",
+                    "reason": "container_name",
+                    "evidence": "x" * 90,
+                    "after": "",
+                },
             ]
         ]
     },
@@ -50,7 +64,9 @@ def test_nothing_is_wider_than_100_columns():
         report.plan(FACTS, PROJECT, "db1", "chat4all", "chat4all_1", "r-7f3a, stopped in roll out; " + "word " * 40),
         report.summary(FACTS, "chat4all_1", OUTCOME),
         report.stopped("postgres", "roll_out", "a reason " * 30, [("Services", "working " * 30)]),
-        report.status_table([{"name": "n" * 20, "type": "pair", "age": "3d", "due": "87d", "last": "ok", "now": "word " * 40}]),
+        report.status_table(
+            [{"name": "n" * 20, "type": "pair", "age": "3d", "due": "87d", "last": "ok", "now": "word " * 40}]
+        ),
     ]
     assert [row for block in blocks for row in block if len(row) > report.WIDTH] == []
 

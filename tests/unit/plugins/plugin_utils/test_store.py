@@ -21,7 +21,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.files import file
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import store as store_module
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.store import Store
 
-SECRETS = [("default", VaultSecret(b"vault password"))]
+SECRETS = (("default", VaultSecret(b"vault password")),)
 SLOT = {"user": "app_1", "password": "canary-value-0123456789", "created": "2026-01-01T00:00:00+00:00"}
 
 
@@ -326,9 +326,11 @@ def test_nobody_writes_while_another_one_does(path, monkeypatch):
     monkeypatch.setattr(store_module, "file_lock", lambda *given: file_lock(*given, wait=0))
     store = Store.open(path, SECRETS)
     store.change(put(current=SLOT))
-    with file_lock(os.path.join(os.path.dirname(path), ".store.yml.lock"), "process 1"):
-        with pytest.raises(SecretsError, match="process 1 is working there"):
-            store.change(put(pending=SLOT))
+    with (
+        file_lock(os.path.join(os.path.dirname(path), ".store.yml.lock"), "process 1"),
+        pytest.raises(SecretsError, match="process 1 is working there"),
+    ):
+        store.change(put(pending=SLOT))
     assert "pending" not in Store.open(path, SECRETS).entry("postgres")
 
 
