@@ -156,7 +156,6 @@ seconds:
 """
 
 import signal
-import sys
 import time
 
 from ansible.module_utils.basic import AnsibleModule
