@@ -156,9 +156,9 @@ class Document:
 
 
 def _is_head(head: dict[str, Any]) -> bool:
-    key = str(head.get("fingerprint_key"))
+    key, serial = str(head.get("fingerprint_key")), head.get("serial")
     is_key = len(key) == 64 and set(key) <= set("0123456789abcdef")
-    return bool(head.get("id")) and type(head.get("serial")) is int and is_key
+    return bool(head.get("id")) and isinstance(serial, int) and not isinstance(serial, bool) and is_key
 
 
 def _yaml() -> YAML:
