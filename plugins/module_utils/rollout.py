@@ -280,13 +280,13 @@ class Rollout:
     def _start_first(self, batch: Sequence[Replacement], jobs: Sequence[Replacement]) -> None:
         """Make and verify the new containers beside the old ones; jobs of the wave run meanwhile."""
         if batch:
-            # Made and never started, ended, or unhealthy: it has not come up in an earlier run.
-            left = [one for item in batch for one in item.fresh if not one.running or one.health == "unhealthy"]
-            self._remove(left, volumes=True)
-            scale = {}
+            left, scale = [], {}
             for item in batch:
-                usable = [container for container in item.fresh if container not in left]
-                scale[item.service] = max(item.want, len(usable)) + len(item.stale)
+                # Made and never started, ended, or unhealthy: it has not come up in an earlier run.
+                unfit = [one for one in item.fresh if not one.running or (item.stale and one.health == "unhealthy")]
+                left += unfit
+                scale[item.service] = max(item.want, len(item.fresh) - len(unfit)) + len(item.stale)
+            self._remove(left, volumes=True)
             self.project.create(scale, scale, "--no-recreate", timeout=MARGIN)
             self._find_new(batch)
         ready = self._start_and_verify([*batch, *jobs])
@@ -305,11 +305,11 @@ class Rollout:
 
     def _stop_first(self, batch: Sequence[Replacement]) -> None:
         self.journal.add({item.service: item.want for item in batch})
-        stale = [item for item in batch if item.stale]
-        if stale:
-            self._remove([container for item in stale for container in item.fresh if not container.running])
-            self._recreate(stale)
-        few = {item.service: item.want for item in batch if not item.stale and len(item.fresh) < item.want}
+        usable = {"created", "running"}
+        renew = [item for item in batch if item.stale or {one.status for one in item.fresh} - usable]
+        self._remove([one for item in renew if item.stale for one in item.fresh if not one.running])
+        self._recreate(renew)
+        few = {item.service: item.want for item in batch if item not in renew and len(item.fresh) < item.want}
         if few:
             self.project.create(few, few, "--no-recreate", timeout=MARGIN)
         self._find_new(batch)
