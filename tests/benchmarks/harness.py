@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -92,6 +93,8 @@ class Result:
 
     rotations: int = 0
     seconds: list[float] = field(default_factory=list)
+    # Processor time of the commands themselves, which a busy machine does not lengthen.
+    command_cpu: list[float] = field(default_factory=list)
     logins: Logins = field(default_factory=Logins)
     requests: Requests = field(default_factory=Requests)
     # The machine's busy share and the load's own, under load and before any rotation.
@@ -118,6 +121,7 @@ class Result:
         return {
             **self.summary(),
             "seconds_per_rotation": [round(each, 2) for each in self.seconds],
+            "command_cpu_s": [round(each, 2) for each in self.command_cpu],
             "direct_calls": self.requests.direct_calls,
             "direct_failures": self.requests.direct_failures,
             "abandoned_logins": self.logins.abandoned,
@@ -135,6 +139,12 @@ def processor_times() -> tuple[int, int]:
     """Return the machine's busy and total processor time."""
     times = [int(value) for value in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     return sum(times) - times[3] - times[4], sum(times)
+
+
+def children_cpu() -> float:
+    """Return the processor time of all commands that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 class Deployment:
@@ -238,9 +248,10 @@ class Deployment:
             self._log.mark()
             self.control()
             for _turn in range(rotations):
-                began = time.monotonic()
+                began, spent = time.monotonic(), children_cpu()
                 rotate()
                 result.seconds.append(time.monotonic() - began)
+                result.command_cpu.append(children_cpu() - spent)
             time.sleep(SETTLE)
             result.requests = load.mark()
             result.logins = self._log.mark()

@@ -366,7 +366,7 @@ def test_a_run_is_read_from_its_very_first_line_and_not_from_before_it(project):
 
 def test_a_saved_log_holds_no_secret(project):
     project.up("leaks")
-    container = docker("inspect", "--format", "{{.Id}}", f"{PROJECT}-leaks-1").stdout.strip()
-    text = masked_log(DockerCli(), container, Masker([PASSWORD]))
+    assert not project.module(services=["leaks"]).get("failed")
+    text = masked_log(DockerCli(), f"{PROJECT}-leaks-1", Masker([PASSWORD]))
     assert "Started FooApplication" in text and text.count(MASK) == 3
     assert PASSWORD not in text and BASIC[14:30] not in text and HEX not in text
