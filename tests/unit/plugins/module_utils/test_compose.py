@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,12 +15,13 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 
 VALUE = "hunter2-hunter2"
+WELL = Completed(0, "", "")
 
 
 class FakeDocker(DockerCli):
     """Answers for a project; ``model(environment)`` is its resolved configuration."""
 
-    def __init__(self, model, containers=(), listed="", failure="", dry_run=Completed(0, "", ""), images=None):
+    def __init__(self, model, containers=(), listed="", failure="", dry_run=WELL, images=None):
         super().__init__()
         self.model, self.inspected, self.listed, self.failure = model, list(containers), listed, failure
         self.dry_run, self.images, self.calls = dry_run, images or {}, []
@@ -164,7 +166,9 @@ def test_pending_changes_name_causes_only(tmp_path):
 def test_pending_changes_where_the_dry_run_stumbles_over_a_secret(tmp_path):
     containers = [inspected("a", hash="old"), inspected("b"), inspected("c", image="sha256:0")]
     failed = Completed(14, "", "DRY-RUN MODE - Could not find the file / in container 123_demo-a-1")
-    docker = FakeDocker(model({"a": {}, "b": {}, "c": {}}), containers, dry_run=failed, images={"app:1": {"Id": "sha256:1"}})
+    docker = FakeDocker(
+        model({"a": {}, "b": {}, "c": {}}), containers, dry_run=failed, images={"app:1": {"Id": "sha256:1"}}
+    )
     assert project(tmp_path, docker).pending_changes() == [("a", "recreate"), ("c", "recreate")]
     docker.dry_run = Completed(1, "", "no space left")
     with pytest.raises(SecretsError, match="no space left"):
@@ -189,7 +193,10 @@ def test_evidence_of_the_service_or_of_its_image(tmp_path):
 def test_a_volume_of_the_image_is_an_anonymous_one(tmp_path):
     services = {
         "plain": {"image": "redis"},
-        "mounted": {"image": "redis", "volumes": [{"type": "volume", "source": "v", "target": "/data", "read_only": True}]},
+        "mounted": {
+            "image": "redis",
+            "volumes": [{"type": "volume", "source": "v", "target": "/data", "read_only": True}],
+        },
         "memory": {"image": "redis", "tmpfs": ["/data:size=1m"]},
     }
     images = {"redis": {"Id": "1", "Config": {"Volumes": {"/data": {}}}}}
@@ -201,7 +208,10 @@ def test_a_volume_of_the_image_is_an_anonymous_one(tmp_path):
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
-        (f"invalid interpolation format for services.a.environment.X.\nescape it.\n{VALUE}${{", "services.a.environment.X"),
+        (
+            f"invalid interpolation format for services.a.environment.X.\nescape it.\n{VALUE}${{",
+            "services.a.environment.X",
+        ),
         (f'failed to read /x/.env: line 3: unexpected character "{VALUE}"', "cannot read"),
         (f"yaml: cannot unmarshal !!str `{VALUE[:7]}...` into bool", "cannot unmarshal"),
         (f'1 error: invalid containerPort: "{VALUE}"', "invalid containerPort"),
@@ -225,7 +235,7 @@ def test_the_project_is_found_by_its_containers_labels(tmp_path):
     found = project(tmp_path, docker)
     assert found.files == [str(tmp_path / "other.yml")]
     assert found.env_file == str(tmp_path / "live.env")
-    assert ("--project-name", "live") in zip(docker.calls[-1], docker.calls[-1][1:])
+    assert ("--project-name", "live") in pairwise(docker.calls[-1])
 
 
 def test_the_usual_files_are_left_to_compose(tmp_path):
