@@ -5,7 +5,7 @@
 """What a target remembers of its deployment: who works on it, how far a rotation is, and which store it has seen.
 
 The folder (``.chat4all`` beside the Compose file, 0700) holds ``lock``, held by the kernel while a module works,
-``state.json``, and ``runs/<rotation id>/`` with masked logs. Nothing in it is a secret.
+``state.json``, ``ledger.jsonl``, and ``runs/<rotation id>/`` with masked logs. Nothing in it is a secret.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
@@ -27,6 +28,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.files import (
     heir,
     read_plain_file,
 )
+from ansible_collections.chat4all.secrets.plugins.module_utils.ledger import Head, Ledger
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # Seconds for which a lease outlives the last sign of life of a run.
@@ -58,10 +60,13 @@ def make_folder(path: str) -> None:
 
 
 @contextlib.contextmanager
-def kernel_lock(state_dir: str | None, wait: float = 5.0, renew: bool = True) -> Iterator[None]:
+def kernel_lock(
+    state_dir: str | None, ledger: Sequence[dict[str, Any]] = (), wait: float = 5.0, renew: bool = True
+) -> Iterator[None]:
     """Hold the deployment's lock while a module works; the kernel ends it when the process does.
 
-    Work is a sign of life: when it is done, the lease that was alive when it began is renewed.
+    Work is a sign of life: when it is done, the lease that was alive when it began is renewed, and the records for the
+    ledger are appended.
 
     ``wait`` is how many seconds to wait for it. Without a folder there is nothing to lock.
     Raises :class:`SecretsError` that says who holds it.
@@ -77,9 +82,11 @@ def kernel_lock(state_dir: str | None, wait: float = 5.0, renew: bool = True) ->
     with file_lock(os.path.join(state_dir, "lock"), _who(file.read().get("lease")), wait):
         alive = lease_alive(file.read().get("lease"))
         yield
-        if renew and alive:
+        if (renew and alive) or ledger:
             state = file.read()
-            _extend(state["lease"])
+            if renew and alive:
+                _extend(state["lease"])
+            file.record(state, ledger)
             file.write(state)
 
 
@@ -111,7 +118,10 @@ def boot_seconds() -> float:
 
 
 class StateFile:
-    """``state.json``: ``lease``, ``records`` by rotation, ``outcomes`` by credential, ``serials`` by store."""
+    """``state.json``: ``lease``, ``records`` by rotation, ``outcomes`` by credential, ``serials`` by store.
+
+    And ``ledger``, the ledger's end.
+    """
 
     def __init__(self, state_dir: str) -> None:
         self.state_dir = state_dir
@@ -130,17 +140,31 @@ class StateFile:
             raise SecretsError(f"{self.path}: is damaged; move it away (it holds no secret)")
         return state
 
-    def update(self, mutator: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-        """Change the state under the lock; returns it."""
+    def update(
+        self, mutator: Callable[[dict[str, Any]], None], ledger: Sequence[dict[str, Any]] = ()
+    ) -> dict[str, Any]:
+        """Change the state under the lock, and append records to the ledger; returns the state."""
         with kernel_lock(self.state_dir, renew=False):
             state = self.read()
             mutator(state)
+            self.record(state, ledger)
             self.write(state)
         return state
+
+    def record(self, state: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
+        """Append to the ledger, and note its end; the caller holds the lock and writes the state."""
+        if rows:
+            state["ledger"] = asdict(Ledger(self.state_dir).append(rows, ledger_end(state)))
 
     def write(self, state: dict[str, Any]) -> None:
         """Replace the state; the caller holds the lock."""
         atomic_write(self.path, json.dumps(state, indent=1).encode())
+
+
+def ledger_end(state: dict[str, Any]) -> Head | None:
+    """Return the ledger's end as the state remembers it."""
+    known = state.get("ledger")
+    return Head(**known) if known else None
 
 
 def _extend(lease: dict[str, Any]) -> None:

@@ -105,6 +105,11 @@ options:
         works.
       - C(rollout.json) in it remembers which services have to run although an interrupted run has stopped them.
     type: path
+  ledger:
+    description: Records to append to the ledger in O(state_dir) when the work is done; see M(chat4all.secrets.deployment_state).
+    type: list
+    elements: dict
+    default: []
 seealso:
   - module: chat4all.secrets.env_file
   - module: chat4all.secrets.service_logs
@@ -221,7 +226,7 @@ def roll(params: dict, check_mode: bool) -> dict:
     check_services(params["options"], project)
     masker.add(*secret_values(params, project, params["mask_variables"]))
     state_dir = params["state_dir"] or os.path.join(project.directory, ".chat4all")
-    with kernel_lock(None if check_mode else state_dir):
+    with kernel_lock(None if check_mode else state_dir, params["ledger"]):
         services = list(project.services) if params["services"] is None else params["services"]
         settings = Settings(services, state_dir=state_dir, **{key: params[key] for key in SETTINGS})
         rollout = Rollout(project, settings, masker)
@@ -247,6 +252,7 @@ def main() -> None:
             "log_dir": {"type": "path"},
             "progress": {"type": "path"},
             "state_dir": {"type": "path"},
+            "ledger": {"type": "list", "elements": "dict", "default": []},
         },
         supports_check_mode=True,
     )

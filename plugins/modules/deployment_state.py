@@ -76,6 +76,13 @@ options:
     description: With V(release), how the last rotation of a credential ended, by the credential's name.
     type: dict
     default: {}
+  ledger:
+    description:
+      - Records to append to the ledger once the rest is done, such as C(rotation), C(credential), C(step) and C(state).
+      - Numbered, dated and chained to the record before by its SHA-256. Never a value of a credential.
+    type: list
+    elements: dict
+    default: []
 """
 
 EXAMPLES = r"""
@@ -114,6 +121,11 @@ highest_serial:
   description: The highest serial of O(store_id) that was used; 0 where it was not used yet.
   returned: success
   type: int
+ledger:
+  description: How many records the ledger has (C(entries)), and what is wrong with it (C(problem), empty where nothing is).
+  returned: success
+  type: dict
+  sample: {entries: 412, problem: ""}
 took_over:
   description: The rotation whose dead lock was taken over.
   returned: O(action=take)
@@ -123,6 +135,7 @@ took_over:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.chat4all.secrets.plugins.module_utils import state as states
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.module_utils.ledger import Ledger
 
 # What people need to know of a lease.
 SHOWN = ("rotation", "owner", "since", "expires")
@@ -152,9 +165,10 @@ def carry_out(params: dict, check_mode: bool) -> dict:
         if action != "read":
             change(current)
     else:
-        current = file.update(change)
+        current = file.update(change, params["ledger"])
     lease, records = current.get("lease"), current.get("records", {})
     last = list(records.values())[-1:] or [{}]
+    entries, problem = Ledger(params["path"]).verify(states.ledger_end(current))
     return {
         "changed": False,
         "lock": {key: lease[key] for key in SHOWN} if states.lease_alive(lease) else None,
@@ -162,6 +176,7 @@ def carry_out(params: dict, check_mode: bool) -> dict:
         "records": list(records.values()),
         "outcomes": current.get("outcomes", {}),
         "highest_serial": current.get("serials", {}).get(params["store_id"], 0),
+        "ledger": {"entries": entries, "problem": problem},
         "took_over": taken_over,
     }
 
@@ -179,6 +194,7 @@ def main() -> None:
             "serial": {"type": "int"},
             "record": {"type": "dict", "default": {}},
             "outcome": {"type": "dict", "default": {}},
+            "ledger": {"type": "list", "elements": "dict", "default": []},
         },
         required_if=[
             ("action", "take", ["rotation", "owner"]),

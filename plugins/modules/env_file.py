@@ -77,6 +77,11 @@ options:
   state_dir:
     description: The deployment's state folder, whose lock is held while the module works. No lock by default.
     type: path
+  ledger:
+    description: Records to append to the ledger in O(state_dir) when the work is done; see M(chat4all.secrets.deployment_state).
+    type: list
+    elements: dict
+    default: []
 seealso:
   - module: chat4all.secrets.password
 """
@@ -266,7 +271,7 @@ def work(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     # Only root may give a file to any group.
     gid = found.st_gid if os.geteuid() == 0 else os.getegid()
 
-    with contextlib.nullcontext() if check_mode else kernel_lock(params["state_dir"]):
+    with contextlib.nullcontext() if check_mode else kernel_lock(params["state_dir"], params["ledger"]):
         file = look(path, uid, gid, owner=uid)
         group = file.gid if params["group"] is None else _number("group", params["group"])
         env, added, updated = variables(file, values, group)
@@ -309,6 +314,7 @@ def main() -> None:
             "example": {"type": "bool", "default": False},
             "gitignore": {"type": "bool", "default": False},
             "state_dir": {"type": "path"},
+            "ledger": {"type": "list", "elements": "dict", "default": []},
         },
         supports_check_mode=True,
     )

@@ -115,6 +115,11 @@ options:
   state_dir:
     description: The deployment's state folder, whose lock is held while the module works. No lock by default.
     type: path
+  ledger:
+    description: Records to append to the ledger in O(state_dir) when the work is done; see M(chat4all.secrets.deployment_state).
+    type: list
+    elements: dict
+    default: []
 seealso:
   - module: chat4all.secrets.postgresql_credential_info
   - module: chat4all.secrets.password
@@ -207,7 +212,7 @@ def work(params: dict, check_mode: bool) -> dict:
             "set; "
             "use state: present with the new one"
         )
-    with contextlib.nullcontext() if check_mode else kernel_lock(params["state_dir"]):
+    with contextlib.nullcontext() if check_mode else kernel_lock(params["state_dir"], params["ledger"]):
         # A first user whose socket asks for a password is the current login, before there is any administrator.
         server = postgresql.connected(
             params, [credential, admin_login], [current] if current and current.password else []
@@ -238,6 +243,7 @@ def main() -> None:
             "admin_login": {"type": "dict", "options": postgresql.REQUIRED_LOGIN},
             "iterations": {"type": "int", "default": 4096},
             "state_dir": {"type": "path"},
+            "ledger": {"type": "list", "elements": "dict", "default": []},
         },
         required_if=[("strategy", "pair", ["current"])],
         supports_check_mode=True,

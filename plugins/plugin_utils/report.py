@@ -121,6 +121,12 @@ def stopped(name: str, step: str, reason: str, fields: Iterable[tuple[str, str]]
     return lines
 
 
+def aborted(name: str, step: str, user: str, gone: str, working: str) -> list[str]:
+    """Return what ``abort.yml`` ends with."""
+    head = f"ABORTED  {name}, which stood at {step.replace('_', ' ')}: back on {user}; {gone} is refused"
+    return [*textwrap.wrap(head, WIDTH, subsequent_indent="         "), *field("Services", working, width=11)]
+
+
 def status_table(rows: list[dict[str, str]]) -> list[str]:
     """Return the table of ``status.yml``."""
     columns = (

@@ -39,13 +39,19 @@ def next_user(role: str, current: str, strategy: str) -> str:
     return f"{role}_2" if current == f"{role}_1" else f"{role}_1"
 
 
+def old_value(entry: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the previous value where it may still be valid; one that was revoked is kept to know a restored server."""
+    previous = entry.get("previous")
+    return previous if previous and "revoked" not in previous else None
+
+
 def phase_of(entry: dict[str, Any], unfinished: str | None) -> str:
     """Return where a rotation of this entry stands.
 
     ``new``: nothing is under way. ``forward``, ``back``: a pending value goes that way. ``revoke``: all is done but the
     old value's end. ``revoke_first``: an earlier rotation's grace is over. ``grace``: it is not.
     """
-    pending, previous = entry.get("pending"), entry.get("previous")
+    pending, previous = entry.get("pending"), old_value(entry)
     if pending:
         return "back" if pending.get("direction") == "back" else "forward"
     if not previous:
@@ -77,18 +83,36 @@ class Rotation:
     def entry(self) -> dict[str, Any]:
         return self.deployment.entry(self.name)
 
-    def note(self, **record: Any) -> None:
+    def records(self, *steps: str, state: str = "done", slot: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Return records for the ledger; of a slot's value they hold a keyed fingerprint."""
+        facts = {"user": slot["user"], "fingerprint": self.deployment.store.fingerprint(slot["password"])} if slot else {}
+        return [
+            {"rotation": self.id, "credential": self.name, "step": step, "state": state, **facts} for step in steps
+        ]
+
+    def note(self, ledger: list[dict[str, Any]], **record: Any) -> None:
         """Have the target remember how far this rotation is, and the store's serial; renews the lease."""
         store = self.deployment.store
         self.deployment.state(
-            "keep", rotation=self.id, owner=owner(), store_id=store.id, serial=store.serial, record=record
+            "keep",
+            rotation=self.id,
+            owner=owner(),
+            store_id=store.id,
+            serial=store.serial,
+            record=record,
+            ledger=ledger,
         )
 
-    def _release(self, outcome: str) -> None:
+    def _release(self, outcome: str, ledger: list[dict[str, Any]]) -> None:
         """End the lock, and have the target remember how the rotation ended."""
         store = self.deployment.store
         self.deployment.state(
-            "release", rotation=self.id, store_id=store.id, serial=store.serial, outcome={self.name: outcome}
+            "release",
+            rotation=self.id,
+            store_id=store.id,
+            serial=store.serial,
+            outcome={self.name: outcome},
+            ledger=ledger,
         )
 
     def credential_info(self, facts: dict[str, Any], entry: dict[str, Any], **arguments: Any) -> dict[str, Any]:
@@ -135,6 +159,12 @@ class Rotation:
         memory = deployment.state("read", store_id=store.id, serial=store.serial)
         unfinished = next((record for record in memory["records"] if record.get("credential") == self.name), {})
         phase = phase_of(entry, unfinished.get("rotation"))
+        if self.arguments["purpose"] == "abort":
+            if phase not in ("forward", "back"):
+                raise SecretsError(
+                    f"{self.name}: there is nothing to go back from: no rotation is unfinished before its finish"
+                )
+            phase = "back"
         if self.arguments["purpose"] == "revoke":
             if phase in ("forward", "back"):
                 raise SecretsError(
@@ -152,6 +182,7 @@ class Rotation:
             )
         held = (entry.get("pending") or {}).get("rotation") or (unfinished["rotation"] if phase == "revoke" else None)
         rotation = held or f"r-{secrets.token_hex(2)}"
+        self.opened = {"rotation": rotation}
         if not deployment.check_mode:
             holder = (memory["lock"] or {}).get("owner", "")
             taken = deployment.state(
@@ -163,6 +194,7 @@ class Rotation:
                 store_id=store.id,
                 serial=store.serial,
                 record={"credential": self.name, "rotation": rotation},
+                ledger=self.records("open", state="resumed") if held else [],
             )
             if taken["took_over"]:
                 deployment.line("open", f"the lock of {taken['took_over']} ({holder}) was dead: taken over")
@@ -182,32 +214,41 @@ class Rotation:
         )
         facts = info["credentials"][name]
         published = deployment.published(facts, entry)
-        if not published:
+        replacing = self.arguments["drift"] == "replace"
+        if not published and not replacing:
             raise SecretsError(
                 f"DRIFT {name}: .env holds another {' or '.join(sorted(facts['variables'].values()))} than the store; "
-                "to put the store's value back: ansible-playbook playbooks/provision.yml -e drift=replace"
+                "to put the store's value back: ansible-playbook playbooks/provision.yml -e drift=replace; "
+                "to take .env's value over: -e drift=accept"
             )
         self._server(facts, entry)  # consumers of a server that is down are unhealthy: it is the reason
-        self._refuse(facts, info, resuming=phase in ("back", "forward"))
-        generate(**facts["generate"])  # a rule that cannot be met is refused here, before anything is touched
         logins = self.log_in(facts, entry, "current", "pending")["logins"]
-        self._check_logins(logins, entry, facts)
+        restored = logins["current"]["status"] == "rejected" and self._is_restored(facts, entry, logins)
+        if not restored:
+            self._check_logins(logins, entry, facts, phase)
+        self._refuse(facts, info, resuming=restored or replacing or phase in ("back", "forward"))
+        generate(**facts["generate"])  # a rule that cannot be met is refused here, before anything is touched
+        if restored:
+            entry, phase = self._restored(entry, rotation), "forward"
+            if not deployment.check_mode:
+                deployment.store.change(lambda credentials: credentials.update({name: entry}))
 
+        # What the summary must not count: what was tried here and refused.
+        refusals = sum(login["status"] == "rejected" for login in logins.values())
         user = entry["current"]["user"]
         pending = entry.get("pending") or {}
         new_user = pending.get("user") or next_user(facts["role"], user, facts["strategy"])
         resume = ""
         if resumed:
-            way = {"back": "going back", "revoke": "only the old value's end is left"}.get(
-                phase, "new value still valid"
-            )
+            way = {"back": "going back", "revoke": "only the old value's end is left"}.get(phase, "new value kept")
             resume = f"{rotation}, stopped in {stopped_in.replace('_', ' ') or 'create'}; {way}"
         if deployment.check_mode:
             deployment.show(report.plan(facts, info["project"], deployment.host, user, new_user, resume))
         else:
             if resume:
                 deployment.line("open", f"RESUME {resume}")
-            deployment.line("open", f"{user} logs in; lock {rotation}")
+            logs_in = "logs in" if logins["current"]["status"] == "accepted" or restored else "is rejected"
+            deployment.line("open", f"{user} {logs_in}; lock {rotation}")
         return {
             "changed": False,
             "facts": facts,
@@ -215,8 +256,7 @@ class Rotation:
             "rotation": rotation,
             "phase": phase,
             "purpose": self.arguments["purpose"],
-            "published": published,
-            "user": user,
+            "own_refusals": refusals,
             "started": time.time(),
         }
 
@@ -254,18 +294,37 @@ class Rotation:
                 continue
             raise SecretsError(refusal)
 
-    def _check_logins(self, logins: dict[str, Any], entry: dict[str, Any], facts: dict[str, Any]) -> None:
+    def _check_logins(self, logins: dict[str, Any], entry: dict[str, Any], facts: dict[str, Any], phase: str) -> None:
         current = logins["current"]
         if current["status"] == "accepted":
             return
-        if logins.get("pending", {}).get("status") == "accepted" and facts["strategy"] == "single_user":
+        if current["status"] != "rejected":
+            raise SecretsError(f"{self.name}: {facts['service']} cannot be asked: {current['reason']}")
+        # In place the pending value has taken the current one's place; elsewhere it is the way forward, not back.
+        way_on = phase == "forward" or facts["strategy"] == "single_user"
+        if way_on and logins.get("pending", {}).get("status") == "accepted":
             return
-        if current["status"] == "rejected":
+        if self.arguments["drift"] != "replace" or phase == "back":
             raise SecretsError(
                 f"DRIFT {self.name}: {facts['service']} rejects the store's value for {entry['current']['user']}; "
-                "somebody changed it by hand: set the server back to the store's value, or the store to the server's"
+                "somebody changed it by hand. If .env has the new one: playbooks/provision.yml -e drift=accept; "
+                f"if nobody knows it: rotate.yml -e rotate={self.name} -e drift=replace"
             )
-        raise SecretsError(f"{self.name}: {facts['service']} cannot be asked: {current['reason']}")
+
+    def _is_restored(self, facts: dict[str, Any], entry: dict[str, Any], logins: dict[str, Any]) -> bool:
+        """Tell whether the server is an older copy: of all that the store knows, it accepts the previous value alone."""
+        if not entry.get("previous") or logins.get("pending", {}).get("status", "rejected") != "rejected":
+            return False
+        return self.log_in(facts, entry, "previous")["logins"]["previous"]["status"] == "accepted"
+
+    def _restored(self, entry: dict[str, Any], rotation: str) -> dict[str, Any]:
+        """Return the entry of a server that was restored: the current value is to be set there again."""
+        user, old = entry["current"]["user"], entry["previous"]["user"]
+        self.deployment.line("open", f"RESTORED: the server rejects {user} and accepts {old}, the value before it")
+        before = {key: entry["previous"][key] for key in ("user", "password", "created")}
+        again = {**entry["current"], "rotation": rotation}
+        kept = {key: value for key, value in entry.items() if key != "previous"}
+        return {**kept, "current": before, "pending": again}
 
     # -- forward
 
@@ -290,7 +349,7 @@ class Rotation:
                 credentials[self.name]["admin"] = {"user": f"{entry['role']}_admin", "password": generate().value}
 
         self.deployment.store.change(add)
-        self.note(step="create")
+        self.note(self.records("open", "create", slot=pending), step="create")
         self.deployment.line("create", "value stored")
         return {"changed": True}
 
@@ -298,7 +357,7 @@ class Rotation:
         """Make the server accept the new value beside the current one."""
         entry = self.entry()
         pending, user = entry["pending"], entry["current"]["user"]
-        result = self.credential("present", pending, entry)
+        result = self.credential("present", pending, entry, ledger=self.records("set", slot=pending))
         if self.facts["strategy"] == "pair":
             self.deployment.line("set", f"{pending['user']} accepted beside {user}")
         else:
@@ -324,7 +383,10 @@ class Rotation:
     def publish(self) -> dict[str, Any]:
         """Write user name and password to .env together."""
         entry = self.entry()
-        result = self.deployment.publish(self.deployment.env_values(self.facts, entry, entry["pending"]))
+        result = self.deployment.publish(
+            self.deployment.env_values(self.facts, entry, entry["pending"]),
+            ledger=self.records("test", "publish", slot=entry["pending"]),
+        )
         self.deployment.line("publish", "1 file" if result["changed"] else "1 file, written before")
         return {"changed": result["changed"]}
 
@@ -349,6 +411,7 @@ class Rotation:
                 log_dir=folder,
                 progress=progress,
                 state_dir=self.deployment.state_dir,
+                ledger=self.records(step) if step == "roll_out" else [],
                 **self.arguments["rollout"],
             )
 
@@ -389,16 +452,19 @@ class Rotation:
             entry["current"] = entry.pop("pending")
 
         self.deployment.store.change(move)
-        self.note(step="finish")
+        done = self.records("drain", "finish", slot=self.entry()["current"])
         if self.facts["grace"]:
-            self._release("ok")
+            self._release("ok", done)
             self._summary(refused_at="", revoke_after=revoke_after.isoformat())
+        else:
+            self.note(done, step="finish")
         return {"changed": True}
 
     def revoke(self) -> dict[str, Any]:
         """End the old value and its sessions; see it refused."""
         entry = self.entry()
         previous = entry["previous"]
+        ended = self.records("revoke", slot=previous)
         if self.facts["strategy"] == "pair":
             self.credential("absent", previous, entry)
         else:
@@ -407,21 +473,26 @@ class Rotation:
                 raise SecretsError(f"the old password of {previous['user']} is {login['status']}, not rejected")
         refused_at = report.clock()
 
-        def drop(credentials: dict[str, Any]) -> None:
-            credentials[self.name].pop("previous")
+        def end(credentials: dict[str, Any]) -> None:
+            credentials[self.name]["previous"]["revoked"] = now().isoformat()
 
-        self.deployment.store.change(drop)
+        self.deployment.store.change(end)
         self.deployment.line("revoke", "old password refused over the network")
         if previous["rotation"] == self.id or self.opened["purpose"] == "revoke":
-            self._release("ok")
+            self._release("ok", ended)
             self._summary(refused_at=refused_at, revoke_after="")
+        else:
+            self.note(ended)
         return {"changed": True}
 
     def _summary(self, refused_at: str, revoke_after: str) -> None:
         entry, deployment = self.entry(), self.deployment
         # The one login that was tried on purpose, to see the old password refused, is not counted.
         info = self.credential_info(
-            self.facts, entry, refused_since=int(self.opened["started"]), own_refusals=1 if refused_at else 0
+            self.facts,
+            entry,
+            refused_since=int(self.opened["started"]),
+            own_refusals=self.opened["own_refusals"] + bool(refused_at),
         )
         due = datetime.datetime.fromisoformat(entry["current"]["created"]) + datetime.timedelta(
             seconds=self.facts["interval"]
@@ -440,27 +511,37 @@ class Rotation:
     # -- back
 
     def back(self) -> dict[str, Any]:
-        """Return to the current value everywhere and retire the new one; always ends with the STOPPED block."""
+        """Return to the current value everywhere and retire the new one; say what that means for the services."""
         deployment, entry = self.deployment, self.entry()
         record = deployment.state("read", rotation=self.id)["record"]
         step, reason = record.get("step", "open"), record.get("reason", "the run was interrupted")
         pending, user = entry.get("pending"), entry["current"]["user"]
+        aborting = self.opened["purpose"] == "abort"
         details = []
-        if not pending:
-            working = f"working, on {user}"
-            rerun = "ends the old value" if entry.get("previous") else "starts again"
-            self._release(f"STOPPED at {step}")
-        elif step in ("drain", "finish"):
-            # The new value works everywhere; going back for one foreign session would harm more than it helps.
-            working, rerun = f"working, on {pending['user']}; {user} stays valid too", "looks again"
-        else:
-            self._go_back(entry, pending, step)
-            working = (
-                f"working: {len(self.facts['consumers'])} of {len(self.facts['consumers'])} back on the old, valid"
-            )
-            working += " password. Nothing is locked out."
-            rerun = "tries again, with another new password"
-        details = [("Services", working), ("Rerun", rerun)]
+        try:
+            if not pending:
+                working = f"working, on {user}"
+                rerun = "ends the old value" if old_value(entry) else "starts again"
+                self._release(f"STOPPED at {step}", self.records(step, state="stopped"))
+            elif step in ("drain", "finish") and not aborting:
+                # The new value works everywhere; going back for one foreign session would harm more than it helps.
+                working = f"working, on {pending['user']}; {user} stays valid too"
+                rerun = "looks again"
+                details = [("Go back", f"ansible-playbook playbooks/abort.yml -e rotate={self.name}")]
+            else:
+                self._go_back(entry, pending, step)
+                consumers = len(self.facts["consumers"])
+                working = f"working: {consumers} of {consumers} back on the old, valid password."
+                working += " Nothing is locked out."
+                rerun = "tries again, with another new password"
+        except SecretsError as error:
+            # Nothing that is in use was touched: until its end the way back changes what is stale alone.
+            aborting, step, reason = False, "back", f"{error.message} (on the way back from {step}: {reason})"
+            working, rerun = f"on {user}, which stays valid; not all may be back on it", "goes on going back"
+        if aborting:
+            deployment.show(report.aborted(self.name, step, user, pending["user"], working), color="green")
+            return {"changed": True}
+        details = [("Services", working), ("Rerun", rerun), *details]
         if record.get("log"):
             details.append(("Look", f"{deployment.host}:{record['log']} (masked)"))
         deployment.show(report.stopped(self.name, step, reason, details), color="red")
@@ -477,7 +558,7 @@ class Rotation:
             credentials[self.name]["pending"]["direction"] = "back"
 
         deployment.store.change(turn)
-        self.note(step=step)
+        self.note(self.records(step, state="going back", slot=pending), step=step)
         if self.facts["strategy"] == "single_user":
             # In place there is no second login: the old password has to be set again before anybody goes back to it.
             self.credential("present", entry["current"], {**entry, "current": pending})
@@ -490,14 +571,15 @@ class Rotation:
             credentials[self.name].pop("pending")
 
         deployment.store.change(retire)
-        self._release(f"STOPPED at {step}")
+        self._release(f"STOPPED at {step}", self.records("back", slot=pending))
 
     # -- failures
 
     def remember(self, step: str, error: SecretsError) -> None:
         """Have the target remember why a step failed, for the block that ``back`` shows."""
         try:
-            self.note(step=step, reason=error.message, log=error.details.get("log") or "")
+            failed = self.records(step, state="failed")
+            self.note(failed, step=step, reason=error.message, log=error.details.get("log") or "")
         except SecretsError:
             # The first error is the one to show; it is this task's message in any case.
             return
