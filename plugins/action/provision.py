@@ -24,12 +24,13 @@ class ActionModule(ActionBase):
                 **ARGUMENTS,
                 "step": {"type": "str", "required": True, "choices": ["store", "render", "separate"]},
                 "info": {"type": "dict", "default": {}},
-                "drift": {"type": "str", "choices": ["refuse", "replace"], "default": "refuse"},
+                "drift": {"type": "str", "choices": ["refuse", "replace", "accept"], "default": "refuse"},
             }
         )
-        deployment = Deployment(self, arguments, task_vars or {})
+        provisioning = Provisioning(Deployment(self, arguments, task_vars or {}), arguments)
         try:
-            result.update(getattr(Provisioning(deployment, arguments), arguments["step"])())
+            result.update(getattr(provisioning, arguments["step"])())
         except SecretsError as error:
+            provisioning.stop()
             result.update(failed=True, msg=error.message)
         return result

@@ -35,6 +35,11 @@ class ActionModule(ActionBase):
                 "accept_weak": {"type": "bool", "default": False},
                 "take_lock": {"type": "str"},
                 "rollout": {"type": "dict", "default": {}},
+                "drain": {
+                    "type": "dict",
+                    "default": {},
+                    "options": {"quiet": {"type": "float"}, "timeout": {"type": "float"}},
+                },
             }
         )
         step = arguments["step"]
@@ -46,7 +51,8 @@ class ActionModule(ActionBase):
         try:
             result.update(getattr(rotation, step)())
         except SecretsError as error:
-            result.update(failed=True, msg=error.message)
+            msg = error.message if step != "open" else f"STOPPED at open: {error.message}. Nothing was changed."
+            result.update(failed=True, msg=msg)
             if step not in ("open", "back"):
                 rotation.remember(step, error)
         return result

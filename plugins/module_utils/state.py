@@ -30,6 +30,16 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.files import (
 )
 from ansible_collections.chat4all.secrets.plugins.module_utils.ledger import Head, Ledger
 
+# What a module that works under the deployment's lock is told of it.
+LOCK_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "state_dir": {"type": "path"},
+    "holder": {
+        "type": "dict",
+        "options": {"rotation": {"type": "str", "required": True}, "owner": {"type": "str", "required": True}},
+    },
+    "ledger": {"type": "list", "elements": "dict", "default": []},
+}
+
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # Seconds for which a lease outlives the last sign of life of a run.
 LEASE = 120
@@ -61,12 +71,16 @@ def make_folder(path: str) -> None:
 
 @contextlib.contextmanager
 def kernel_lock(
-    state_dir: str | None, ledger: Sequence[dict[str, Any]] = (), wait: float = 5.0, renew: bool = True
+    state_dir: str | None,
+    ledger: Sequence[dict[str, Any]] = (),
+    holder: dict[str, str] | None = None,
+    wait: float = 5.0,
+    renew: bool = True,
 ) -> Iterator[None]:
     """Hold the deployment's lock while a module works; the kernel ends it when the process does.
 
     Work is a sign of life: when it is done, the lease that was alive when it began is renewed, and the records for the
-    ledger are appended.
+    ledger are appended. With ``holder`` (``rotation``, ``owner``) a run that has lost the lease does not begin.
 
     ``wait`` is how many seconds to wait for it. Without a folder there is nothing to lock.
     Raises :class:`SecretsError` that says who holds it.
@@ -80,6 +94,8 @@ def kernel_lock(
     make_folder(state_dir)
     file = StateFile(state_dir)
     with file_lock(os.path.join(state_dir, "lock"), _who(file.read().get("lease")), wait):
+        if holder:
+            _check_holder(file.read(), **holder)
         alive = lease_alive(file.read().get("lease"))
         yield
         if (renew and alive) or ledger:
@@ -230,12 +246,13 @@ def keep(state: dict[str, Any], rotation: str, owner: str) -> None:
     take(state, rotation, owner)
 
 
-def release(state: dict[str, Any], rotation: str, owner: str | None = None) -> None:
-    """End the lease and forget the rotation's record; refuses where another run has taken the lease meanwhile."""
+def release(state: dict[str, Any], rotation: str, owner: str | None = None, forget: bool = True) -> None:
+    """End the lease, and forget the rotation's record; refuses where another run has taken the lease meanwhile."""
     if state.get("lease"):
         _check_holder(state, rotation, owner or state["lease"]["owner"])
     state["lease"] = None
-    state.get("records", {}).pop(rotation, None)
+    if forget:
+        state.get("records", {}).pop(rotation, None)
 
 
 def _check_holder(state: dict[str, Any], rotation: str, owner: str) -> None:

@@ -33,6 +33,7 @@ notes:
 extends_documentation_fragment:
   - chat4all.secrets.attributes
   - chat4all.secrets.attributes.posix
+  - chat4all.secrets.lock
   - chat4all.secrets.project
 attributes:
   check_mode:
@@ -105,11 +106,6 @@ options:
         works.
       - C(rollout.json) in it remembers which services have to run although an interrupted run has stopped them.
     type: path
-  ledger:
-    description: Records to append to the ledger in O(state_dir) when the work is done; see M(chat4all.secrets.deployment_state).
-    type: list
-    elements: dict
-    default: []
 seealso:
   - module: chat4all.secrets.env_file
   - module: chat4all.secrets.service_logs
@@ -215,7 +211,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.project_options i
     secret_values,
 )
 from ansible_collections.chat4all.secrets.plugins.module_utils.rollout import Rollout, Settings
-from ansible_collections.chat4all.secrets.plugins.module_utils.state import kernel_lock
+from ansible_collections.chat4all.secrets.plugins.module_utils.state import LOCK_ARGUMENTS, kernel_lock
 
 SETTINGS = ("options", "parallel", "timeout", "quiet", "settle", "failure_log", "accept_weak", "log_dir", "progress")
 
@@ -226,7 +222,7 @@ def roll(params: dict, check_mode: bool) -> dict:
     check_services(params["options"], project)
     masker.add(*secret_values(params, project, params["mask_variables"]))
     state_dir = params["state_dir"] or os.path.join(project.directory, ".chat4all")
-    with kernel_lock(None if check_mode else state_dir, params["ledger"]):
+    with kernel_lock(None if check_mode else state_dir, params["ledger"], params["holder"]):
         services = list(project.services) if params["services"] is None else params["services"]
         settings = Settings(services, state_dir=state_dir, **{key: params[key] for key in SETTINGS})
         rollout = Rollout(project, settings, masker)
@@ -251,8 +247,7 @@ def main() -> None:
             "accept_weak": {"type": "bool", "default": False},
             "log_dir": {"type": "path"},
             "progress": {"type": "path"},
-            "state_dir": {"type": "path"},
-            "ledger": {"type": "list", "elements": "dict", "default": []},
+            **LOCK_ARGUMENTS,
         },
         supports_check_mode=True,
     )

@@ -42,9 +42,8 @@ options:
       - V(keep) renews it; without that it is dead 120 seconds after the last module worked, or when the machine was
         restarted.
       - V(release) ends it and forgets the record.
-      - V(remember) remembers O(serial) alone.
     type: str
-    choices: [read, take, keep, release, remember]
+    choices: [read, take, keep, release]
     default: read
   rotation:
     description: The rotation's id.
@@ -72,8 +71,14 @@ options:
       - Its key C(credential) names the credential; a rotation takes the place of an earlier one of the same credential.
     type: dict
     default: {}
+  forget:
+    description: With V(release), whether the record is forgotten.
+    type: bool
+    default: true
   outcome:
-    description: With V(release), how the last rotation of a credential ended, by the credential's name.
+    description:
+      - With V(release), how the last rotation of a credential ended, by the credential's name, such as C(result) and
+        C(seconds).
     type: dict
     default: {}
   ledger:
@@ -153,7 +158,7 @@ def carry_out(params: dict, check_mode: bool) -> dict:
         elif action == "keep":
             states.keep(state, rotation, owner)
         elif action == "release":
-            states.release(state, rotation, owner)
+            states.release(state, rotation, owner, params["forget"])
             state["outcomes"] = {**state.get("outcomes", {}), **params["outcome"]}
         states.remember_serial(state, params["store_id"], params["serial"])
         if action in ("take", "keep") and params["record"]:
@@ -185,7 +190,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
-            "action": {"type": "str", "choices": ["read", "take", "keep", "release", "remember"], "default": "read"},
+            "action": {"type": "str", "choices": ["read", "take", "keep", "release"], "default": "read"},
             "rotation": {"type": "str"},
             "owner": {"type": "str"},
             "take_lock": {"type": "str"},
@@ -193,6 +198,7 @@ def main() -> None:
             "store_id": {"type": "str"},
             "serial": {"type": "int"},
             "record": {"type": "dict", "default": {}},
+            "forget": {"type": "bool", "default": True},
             "outcome": {"type": "dict", "default": {}},
             "ledger": {"type": "list", "elements": "dict", "default": []},
         },
@@ -200,7 +206,6 @@ def main() -> None:
             ("action", "take", ["rotation", "owner"]),
             ("action", "keep", ["rotation", "owner"]),
             ("action", "release", ["rotation"]),
-            ("action", "remember", ["store_id", "serial"]),
         ],
         supports_check_mode=True,
     )

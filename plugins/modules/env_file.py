@@ -27,6 +27,7 @@ notes:
 extends_documentation_fragment:
   - chat4all.secrets.attributes
   - chat4all.secrets.attributes.posix
+  - chat4all.secrets.lock
 attributes:
   check_mode:
     support: full
@@ -74,14 +75,6 @@ options:
       - A line C(!docker-compose.override.yml) says that this file is meant to be committed, and is respected.
     type: bool
     default: false
-  state_dir:
-    description: The deployment's state folder, whose lock is held while the module works. No lock by default.
-    type: path
-  ledger:
-    description: Records to append to the ledger in O(state_dir) when the work is done; see M(chat4all.secrets.deployment_state).
-    type: list
-    elements: dict
-    default: []
 seealso:
   - module: chat4all.secrets.password
 """
@@ -141,7 +134,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.files import (
     check_plain_file,
     read_plain_file,
 )
-from ansible_collections.chat4all.secrets.plugins.module_utils.state import kernel_lock
+from ansible_collections.chat4all.secrets.plugins.module_utils.state import LOCK_ARGUMENTS, kernel_lock
 
 PLACEHOLDER = "change_me"
 OVERRIDE = "docker-compose.override.yml"
@@ -271,7 +264,9 @@ def work(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     # Only root may give a file to any group.
     gid = found.st_gid if os.geteuid() == 0 else os.getegid()
 
-    with contextlib.nullcontext() if check_mode else kernel_lock(params["state_dir"], params["ledger"]):
+    with (
+        contextlib.nullcontext() if check_mode else kernel_lock(params["state_dir"], params["ledger"], params["holder"])
+    ):
         file = look(path, uid, gid, owner=uid)
         group = file.gid if params["group"] is None else _number("group", params["group"])
         env, added, updated = variables(file, values, group)
@@ -313,8 +308,7 @@ def main() -> None:
             "group": {"type": "str"},
             "example": {"type": "bool", "default": False},
             "gitignore": {"type": "bool", "default": False},
-            "state_dir": {"type": "path"},
-            "ledger": {"type": "list", "elements": "dict", "default": []},
+            **LOCK_ARGUMENTS,
         },
         supports_check_mode=True,
     )

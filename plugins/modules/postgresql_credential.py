@@ -36,6 +36,7 @@ notes:
 extends_documentation_fragment:
   - chat4all.secrets.attributes
   - chat4all.secrets.attributes.posix
+  - chat4all.secrets.lock
   - chat4all.secrets.postgresql
 attributes:
   check_mode:
@@ -112,14 +113,6 @@ options:
     description: The iterations of the SCRAM verifier. More make guessing, and every login, slower.
     type: int
     default: 4096
-  state_dir:
-    description: The deployment's state folder, whose lock is held while the module works. No lock by default.
-    type: path
-  ledger:
-    description: Records to append to the ledger in O(state_dir) when the work is done; see M(chat4all.secrets.deployment_state).
-    type: list
-    elements: dict
-    default: []
 seealso:
   - module: chat4all.secrets.postgresql_credential_info
   - module: chat4all.secrets.password
@@ -196,7 +189,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.chat4all.secrets.plugins.module_utils import postgresql
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql import Credential, Login
-from ansible_collections.chat4all.secrets.plugins.module_utils.state import kernel_lock
+from ansible_collections.chat4all.secrets.plugins.module_utils.state import LOCK_ARGUMENTS, kernel_lock
 
 
 def work(params: dict, check_mode: bool) -> dict:
@@ -212,7 +205,9 @@ def work(params: dict, check_mode: bool) -> dict:
             "set; "
             "use state: present with the new one"
         )
-    with contextlib.nullcontext() if check_mode else kernel_lock(params["state_dir"], params["ledger"]):
+    with (
+        contextlib.nullcontext() if check_mode else kernel_lock(params["state_dir"], params["ledger"], params["holder"])
+    ):
         # A first user whose socket asks for a password is the current login, before there is any administrator.
         server = postgresql.connected(
             params, [credential, admin_login], [current] if current and current.password else []
@@ -242,8 +237,7 @@ def main() -> None:
             "current": {"type": "dict", "options": postgresql.LOGIN},
             "admin_login": {"type": "dict", "options": postgresql.REQUIRED_LOGIN},
             "iterations": {"type": "int", "default": 4096},
-            "state_dir": {"type": "path"},
-            "ledger": {"type": "list", "elements": "dict", "default": []},
+            **LOCK_ARGUMENTS,
         },
         required_if=[("strategy", "pair", ["current"])],
         supports_check_mode=True,

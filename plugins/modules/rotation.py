@@ -46,8 +46,15 @@ options:
   purpose:
     description: What O(step=open) shall prepare.
     type: str
-    choices: [rotate, revoke]
+    choices: [rotate, revoke, abort]
     default: rotate
+  drift:
+    description:
+      - What to do where C(.env) or the server has another value than the store.
+      - V(replace) rotates to a new value, for which no old password is needed.
+    type: str
+    choices: [refuse, replace]
+    default: refuse
   end_grace:
     description: With O(purpose=revoke), end the old value although its grace is not over.
     type: bool
@@ -72,6 +79,17 @@ options:
   take_lock:
     description: The rotation whose lock may be taken by force, because its owner is known to be gone.
     type: str
+  drain:
+    description: How long O(step=drain) waits, in seconds.
+    type: dict
+    default: {}
+    suboptions:
+      quiet:
+        description: For how long the old value must have no session, 2 by default.
+        type: float
+      timeout:
+        description: When it gives up, 60 by default.
+        type: float
   rollout:
     description: Options of M(chat4all.secrets.compose_rollout), such as C(parallel), C(timeout), C(quiet) and
       C(settle).
@@ -106,6 +124,10 @@ rotation:
   returned: O(step=open)
   type: str
   sample: r-7f3a
+revoke:
+  description: Whether the old value ends in the same run.
+  returned: O(step=finish)
+  type: bool
 gaps:
   description: Seconds without service, by service that had to be stopped first.
   returned: O(step=roll_out)

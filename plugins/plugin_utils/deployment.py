@@ -118,12 +118,34 @@ class Deployment:
         if result.get("msg"):
             return str(result["msg"]).strip().splitlines()[0]
         # It broke instead of failing: the last line of what it left says most.
-        broken = str(result.get("module_stderr") or result.get("exception") or "no reason given")
+        event = getattr(result.get("exception"), "event", None)
+        broken = str(getattr(event, "msg", "") or result.get("module_stderr") or result.get("exception") or "silently")
         return f"the module {name} broke: {broken.strip().splitlines()[-1]}"
 
     def state(self, action: str, **arguments: Any) -> dict[str, Any]:
         """Read or change what the target remembers of this deployment."""
         return self.module("deployment_state", path=self.state_dir, action=action, **arguments)
+
+    def memory(self) -> dict[str, Any]:
+        """Return what the target remembers; raises where the store is older than the one that it has seen."""
+        return self.state("read", store_id=self.store.id, serial=self.store.serial)
+
+    def take(self, holder: dict[str, str], memory: dict[str, Any], check_serial: bool = True, **arguments: Any) -> None:
+        """Take the deployment's lock; one whose owner is known to be gone is taken over."""
+        other = (memory["lock"] or {}).get("owner", "")
+        taken = self.state(
+            "take",
+            **holder,
+            dead_owner=other if is_gone(other) else None,
+            **({"store_id": self.store.id, "serial": self.store.serial} if check_serial else {}),
+            **arguments,
+        )
+        if taken["took_over"]:
+            self.line("open", f"the lock of {taken['took_over']} ({other or 'dead'}) was dead: taken over")
+
+    def release(self, holder: dict[str, str], **arguments: Any) -> None:
+        """End the deployment's lock, and have the target remember the store's serial."""
+        self.state("release", **holder, store_id=self.store.id, serial=self.store.serial, **arguments)
 
     def project(self) -> dict[str, Any]:
         """Return the options by which modules are told the Compose project."""

@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import INIT_PREFIX
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.generate import generate
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, now
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, now, owner
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation
 
 # What people leave in a copied .env.example; the strategy document's own words among them.
 PLACEHOLDERS = ("change_me", "changeme", "your_", "generate_strong", "<")
@@ -29,18 +31,35 @@ class Provisioning:
         self.deployment = deployment
         self.arguments = arguments
 
+    @property
+    def holder(self) -> dict[str, str]:
+        return {"rotation": "provision", "owner": owner()}
+
     def store(self) -> dict[str, Any]:
-        """Import what is in use, generate what is missing; a value that the store has is never replaced."""
+        """Import what is in use, generate what is missing; a value that the store has is replaced only where asked."""
         deployment = self.deployment
         deployment.require_pipelining()
+        accepting = self.arguments["drift"] == "accept"
+        # A store that is older than the target has seen is taken where its lost values are to be read from .env.
+        memory = deployment.state("read", store_id=deployment.store.id) if accepting else deployment.memory()
         info, found = deployment.values_found()
-        entries = {name: self._entry(facts, found[name]) for name, facts in info["credentials"].items()}
+        if memory["lock"] or not deployment.check_mode:
+            self._take(memory, accepting)
+        entries = {name: self._entry(facts, found[name], accepting) for name, facts in info["credentials"].items()}
         changed = sorted(name for name, entry in entries.items() if entry != deployment.stored(name))
         if not deployment.check_mode:
-            deployment.store.change(lambda credentials: credentials.update({name: entries[name] for name in changed}))
+            update = {name: entries[name] for name in changed}
+            beyond = memory["highest_serial"] if accepting else 0
+            deployment.store.change(lambda credentials: credentials.update(update), beyond)
         for name in changed:
             deployment.line("store", f"{name}: {self._what(entries[name])}")
         return {"changed": bool(changed), "info": info}
+
+    def _take(self, memory: dict[str, Any], accepting: bool) -> None:
+        try:
+            self.deployment.take(self.holder, memory, check_serial=not accepting)
+        except SecretsError as error:
+            raise SecretsError(f"{error.message}; values are not touched while a rotation is under way") from None
 
     def render(self) -> dict[str, Any]:
         """Write ``.env``, ``.env.example`` and the ``.gitignore`` lines."""
@@ -54,17 +73,12 @@ class Provisioning:
             if slot is None and self.arguments["drift"] != "replace":
                 raise SecretsError(
                     f"DRIFT {name}: .env holds another {' or '.join(sorted(facts['variables'].values()))} than the "
-                    "store; "
-                    "to put the store's value back: -e drift=replace"
+                    "store; to put the store's value back: -e drift=replace; to take .env's over: -e drift=accept"
                 )
             values.update(deployment.env_values(facts, entry, entry[slot or "current"]))
         result = deployment.publish(values, example=True, gitignore=True)
         if result["changed"]:
             deployment.line("render", ", ".join(result["added"] + result["updated"]) or "mode and owner")
-        # The target remembers the serial only now that nothing is missing there.
-        if not deployment.check_mode:
-            store = deployment.store
-            deployment.state("remember", store_id=store.id, serial=store.serial)
         return {"changed": result["changed"], "diff": result.get("diff", [])}
 
     def separate(self) -> dict[str, Any]:
@@ -84,19 +98,49 @@ class Provisioning:
             changed = changed or result["changed"]
             if result["changed"]:
                 deployment.line("separate", f"{result['path']}: pins {facts['service']}'s first-start values")
+        # The target remembers the serial only now that nothing is missing there.
+        if not deployment.check_mode:
+            deployment.release(self.holder)
         return {"changed": changed}
 
-    def _entry(self, facts: dict[str, Any], found: dict[str, str]) -> dict[str, Any]:
+    def stop(self) -> None:
+        """Let others work after a failure."""
+        if not self.deployment.check_mode:
+            with contextlib.suppress(SecretsError):
+                self.deployment.state("release", **self.holder)
+
+    def _entry(self, facts: dict[str, Any], found: dict[str, str], accepting: bool) -> dict[str, Any]:
         """Return what the store shall hold of a credential."""
         entry = self.deployment.stored(facts["name"])
         if not entry.get("current"):
             entry = {"engine": facts["engine"], "role": facts["role"], "current": self._first_value(facts, found)}
+        elif accepting and not self.deployment.published(facts, entry):
+            entry = self._accepted(facts, entry, found)
         init = dict(entry.get("init", {}))
         for part, variable in facts["variables"].items():
             name = INIT_PREFIX + variable
             if variable in facts["server_variables"] or name in found:
                 init.setdefault(name, found.get(name, entry["current"][part]))
         return {**entry, "init": init} if init else entry
+
+    def _accepted(self, facts: dict[str, Any], entry: dict[str, Any], found: dict[str, str]) -> dict[str, Any]:
+        """Return the entry with ``.env``'s value as the current one, which the server has to accept."""
+        user, password = (facts["variables"][part] for part in ("user", "password"))
+        current = {
+            "user": found.get(user) or entry["role"],
+            "password": found.get(password, ""),
+            "created": now().isoformat(),
+            "imported": True,
+        }
+        kept = {key: value for key, value in entry.items() if key not in ("pending", "previous")}
+        login = Rotation(self.deployment, facts["name"], {}).log_in(facts, {**kept, "current": current}, "current")
+        if login["logins"]["current"]["status"] != "accepted":
+            raise SecretsError(
+                f"{facts['name']}: {facts['service']} does not accept .env's value either: "
+                f"{login['logins']['current']['reason']}; rotate.yml -e rotate={facts['name']} -e drift=replace "
+                "makes a new one"
+            )
+        return {**kept, "current": current}
 
     def _first_value(self, facts: dict[str, Any], found: dict[str, str]) -> dict[str, Any]:
         user, password = (facts["variables"][part] for part in ("user", "password"))

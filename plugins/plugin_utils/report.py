@@ -47,11 +47,27 @@ def field(label: str, text: str, indent: int = 2, width: int = 9) -> list[str]:
     )
 
 
-def plan(facts: dict[str, Any], project: dict[str, Any], host: str, user: str, new_user: str, resume: str) -> list[str]:
-    """Return the plan that ``--check`` prints."""
-    title = f"{facts['name']}  {project['name']}"
+def _plan_title(name: str, project: dict[str, Any]) -> str:
     note = "nothing will be touched"
-    lines = [f"PLAN  {title}".ljust(WIDTH - len(note)) + note]
+    return f"PLAN  {name}  {project['name']}".ljust(WIDTH - len(note)) + note
+
+
+def small_plan(name: str, project: dict[str, Any], resume: str, going: str) -> list[str]:
+    """Return the plan of a run that only goes back, or only ends an old value."""
+    return [_plan_title(name, project), *(field("resume", resume) if resume else []), *field("effect", going)]
+
+
+def plan(
+    facts: dict[str, Any],
+    project: dict[str, Any],
+    host: str,
+    user: str,
+    new_user: str,
+    resume: str,
+    last: dict[str, Any],
+) -> list[str]:
+    """Return the plan that ``--check`` prints; ``last`` is what the last rotation has measured."""
+    lines = [_plan_title(facts["name"], project)]
     image = facts["image"].rsplit("/", 1)[-1]
     if facts["strategy"] == "pair":
         change = f"user {user} -> {new_user}"
@@ -64,12 +80,23 @@ def plan(facts: dict[str, Any], project: dict[str, Any], host: str, user: str, n
         lines += field("resume", resume)
     lines += field("effect", _effect(facts))
     lines += field("publish", f"{project['env_file']} on {host}: " + ", ".join(sorted(facts["variables"].values())))
+    override = [path.rsplit("/", 1)[-1] for path in project["files"] if ".override." in path]
+    if override:
+        lines += field("override", f"{', '.join(override)}: pins {facts['service']}'s first-start values")
     lines.append("  roll out")
     for number, wave in enumerate(facts["plan"]["waves"], 1):
         for index, service in enumerate(wave):
-            lines.append(_plan_row(number if index == 0 else None, service))
+            gap = last.get("gaps", {}).get(service["service"])
+            lines.append(_plan_row(number if index == 0 else None, service, gap))
     ends = "same run, once no session uses it" if not facts["grace"] else f"after {duration(facts['grace'])} of grace"
-    lines += field("by hand", f"none      old value ends: {ends}")
+    for service in (service for wave in facts["plan"]["waves"] for service in wave if service.get("called_by")):
+        lines += field(
+            "direct",
+            f"{', '.join(service['called_by'])} calls {service['service']} by its name, without the proxy: some of these "
+            "calls fail while it is replaced (the engine's DNS shows a new container before it is healthy)",
+        )
+    estimate = f"      estimate {duration(last['seconds'])} (the last run)" if last.get("seconds") else ""
+    lines += field("by hand", f"none      old value ends: {ends}{estimate}")
     return lines
 
 
@@ -81,9 +108,10 @@ def _effect(facts: dict[str, Any]) -> str:
     return "no refused logins expected" + direct
 
 
-def _plan_row(number: int | None, service: dict[str, Any]) -> str:
+def _plan_row(number: int | None, service: dict[str, Any], gap: float | None) -> str:
     name = service["service"] + (f" x{service['scale']}" if service["scale"] > 1 else "")
     how = MODES[service["mode"]] + (f" ({service['reason']})" if service["mode"] == "stop_first" else "")
+    how += f", gap about {duration(gap)}" if gap and service["mode"] == "stop_first" else ""
     if service["after"]:
         how += f", then {service['after']}"
     return f"    {number or ' '}  {name:<20} {how:<32} {service['evidence']}"[:WIDTH].rstrip()
@@ -99,14 +127,15 @@ def summary(facts: dict[str, Any], user: str, outcome: dict[str, Any]) -> list[s
     if outcome["refused_at"]:
         old = f"old password: dead (refused {outcome['refused_at']})"
     else:
-        old = f"old password: valid until {outcome['revoke_after']}"
+        old = f"old password: valid until {outcome['revoke_after'] or 'it is revoked'}"
     lines = [
         f"ROTATED  {facts['name']}   {duration(outcome['seconds'])}   refused logins {refused}   gaps: {gaps}",
         f"  {moved}   {old}   next due {outcome['due']}",
     ]
-    tasks = [f"{name} was skipped and keeps the old value: replace it" for name in skipped]
+    tasks = [f"{name} keeps the old value: once it can start, docker compose up -d {name}" for name in skipped]
     if not outcome["refused_at"]:
-        tasks.append(f"after {outcome['revoke_after']}: ansible-playbook playbooks/revoke.yml")
+        when = f"after {outcome['revoke_after']}" if outcome["revoke_after"] else "then"
+        tasks.append(f"{when}: ansible-playbook playbooks/revoke.yml -e revoke={facts['name']}")
     lines += [f"  To do: {task}." for task in tasks] or ["  To do: nothing."]
     return lines
 
@@ -121,9 +150,9 @@ def stopped(name: str, step: str, reason: str, fields: Iterable[tuple[str, str]]
     return lines
 
 
-def aborted(name: str, step: str, user: str, gone: str, working: str) -> list[str]:
+def aborted(name: str, step: str, user: str, working: str) -> list[str]:
     """Return what ``abort.yml`` ends with."""
-    head = f"ABORTED  {name}, which stood at {step.replace('_', ' ')}: back on {user}; {gone} is refused"
+    head = f"ABORTED  {name}, which stood at {step.replace('_', ' ')}: back on {user}, the new value is retired"
     return [*textwrap.wrap(head, WIDTH, subsequent_indent="         "), *field("Services", working, width=11)]
 
 

@@ -10,10 +10,12 @@ that ``open`` returned. The engine is known by its two modules alone.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
@@ -22,14 +24,19 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import (
     Deployment,
     ProgressReader,
-    is_gone,
     now,
     owner,
 )
 
 # Seconds without a session of the old user before it counts as drained, and how long that may take.
-DRAIN_QUIET = 2
-DRAIN_TIMEOUT = 60
+DRAIN = {"quiet": 2, "timeout": 60}
+
+# What a rerun does, by the phase that it finds.
+RESUMED = {
+    "forward": "new value still valid",
+    "back": "going back",
+    "revoke": "only the old value's end is left",
+}
 
 
 def next_user(role: str, current: str, strategy: str) -> str:
@@ -40,25 +47,25 @@ def next_user(role: str, current: str, strategy: str) -> str:
 
 
 def old_value(entry: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the previous value where it may still be valid; one that was revoked is kept to know a restored server."""
+    """Return the previous value where it may still be valid; a revoked one is kept to recognize a restored server."""
     previous = entry.get("previous")
     return previous if previous and "revoked" not in previous else None
 
 
-def phase_of(entry: dict[str, Any], unfinished: str | None) -> str:
+def phase_of(entry: dict[str, Any]) -> str:
     """Return where a rotation of this entry stands.
 
     ``new``: nothing is under way. ``forward``, ``back``: a pending value goes that way. ``revoke``: all is done but the
     old value's end. ``revoke_first``: an earlier rotation's grace is over. ``grace``: it is not.
     """
-    pending, previous = entry.get("pending"), old_value(entry)
+    pending, old = entry.get("pending"), old_value(entry)
     if pending:
         return "back" if pending.get("direction") == "back" else "forward"
-    if not previous:
+    if not old:
         return "new"
-    if datetime.datetime.fromisoformat(previous["revoke_after"]) > now():
-        return "grace"
-    return "revoke" if previous.get("rotation") == unfinished else "revoke_first"
+    if "revoke_after" not in old:
+        return "revoke"
+    return "grace" if datetime.datetime.fromisoformat(old["revoke_after"]) > now() else "revoke_first"
 
 
 class Rotation:
@@ -80,40 +87,43 @@ class Rotation:
     def id(self) -> str:
         return self.opened["rotation"]
 
+    @property
+    def holder(self) -> dict[str, str]:
+        """Who has to hold the lock while a module changes something."""
+        return {"rotation": self.id, "owner": owner()}
+
     def entry(self) -> dict[str, Any]:
         return self.deployment.entry(self.name)
 
+    def slot(self, entry: dict[str, Any], label: str) -> dict[str, Any]:
+        """Return a slot that this step needs."""
+        if not entry.get(label):
+            raise SecretsError(
+                f"{self.name}: its {label} value is gone: another run has ended {self.id}; see status.yml"
+            )
+        return entry[label]
+
+    def change(self, mutator: Callable[[dict[str, Any]], None]) -> None:
+        """Change this credential's entry in the store, durably."""
+        self.deployment.store.change(lambda credentials: mutator(credentials[self.name]))
+
     def records(self, *steps: str, state: str = "done", slot: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return records for the ledger; of a slot's value they hold a keyed fingerprint."""
-        facts = {"user": slot["user"], "fingerprint": self.deployment.store.fingerprint(slot["password"])} if slot else {}
-        return [
-            {"rotation": self.id, "credential": self.name, "step": step, "state": state, **facts} for step in steps
-        ]
+        facts = {"rotation": self.id, "credential": self.name}
+        if slot:
+            facts |= {"user": slot["user"], "fingerprint": self.deployment.store.fingerprint(slot["password"])}
+        return [{**facts, "step": step, "state": state} for step in steps]
 
     def note(self, ledger: list[dict[str, Any]], **record: Any) -> None:
-        """Have the target remember how far this rotation is, and the store's serial; renews the lease."""
+        """Have the target remember how far this rotation is; renews the lease, and raises where it is lost."""
         store = self.deployment.store
         self.deployment.state(
-            "keep",
-            rotation=self.id,
-            owner=owner(),
-            store_id=store.id,
-            serial=store.serial,
-            record=record,
-            ledger=ledger,
+            "keep", **self.holder, store_id=store.id, serial=store.serial, record=record, ledger=ledger
         )
 
-    def _release(self, outcome: str, ledger: list[dict[str, Any]]) -> None:
+    def _release(self, ledger: list[dict[str, Any]], result: str, **outcome: Any) -> None:
         """End the lock, and have the target remember how the rotation ended."""
-        store = self.deployment.store
-        self.deployment.state(
-            "release",
-            rotation=self.id,
-            store_id=store.id,
-            serial=store.serial,
-            outcome={self.name: outcome},
-            ledger=ledger,
-        )
+        self.deployment.release(self.holder, outcome={self.name: {"result": result, **outcome}}, ledger=ledger)
 
     def credential_info(self, facts: dict[str, Any], entry: dict[str, Any], **arguments: Any) -> dict[str, Any]:
         return self.deployment.module(f"{facts['modules']}_credential_info", **self._server(facts, entry), **arguments)
@@ -128,6 +138,7 @@ class Rotation:
             current=_login(entry["current"]),
             admin_login=entry.get("admin"),
             state_dir=self.deployment.state_dir,
+            holder=self.holder,
             **arguments,
         )
 
@@ -152,60 +163,56 @@ class Rotation:
 
     def open(self) -> dict[str, Any]:
         """Look at everything and touch nothing; take the lock, unless only the plan is wanted."""
-        deployment = self.deployment
+        deployment, purpose = self.deployment, self.arguments["purpose"]
         deployment.require_pipelining()
         entry = deployment.entry(self.name)
-        store = deployment.store
-        memory = deployment.state("read", store_id=store.id, serial=store.serial)
+        memory = deployment.memory()
         unfinished = next((record for record in memory["records"] if record.get("credential") == self.name), {})
-        phase = phase_of(entry, unfinished.get("rotation"))
-        if self.arguments["purpose"] == "abort":
+        phase = phase_of(entry)
+        if purpose == "abort":
             if phase not in ("forward", "back"):
-                raise SecretsError(
-                    f"{self.name}: there is nothing to go back from: no rotation is unfinished before its finish"
-                )
+                raise SecretsError(f"{self.name}: there is nothing to go back from; status.yml shows where it stands")
             phase = "back"
-        if self.arguments["purpose"] == "revoke":
+        if purpose == "revoke":
             if phase in ("forward", "back"):
                 raise SecretsError(
                     f"{self.name}: a rotation is unfinished; finish it first: rotate.yml -e rotate={self.name}"
                 )
-            if phase == "new":
-                deployment.line("open", f"{self.name}: no old value is left to end")
-                return {"changed": False, "phase": "new"}
             if phase == "grace" and self.arguments["end_grace"]:
                 phase = "revoke_first"
+            if phase in ("new", "grace"):
+                left = f"ends after {entry['previous']['revoke_after']}; -e end_grace=true ends it now"
+                deployment.line(
+                    "open", f"{self.name}: " + (left if phase == "grace" else "no old value is left to end")
+                )
+                return {"changed": False, "phase": phase}
         if phase == "grace":
             raise SecretsError(
                 f"{self.name}: the previous value is in its grace until {entry['previous']['revoke_after']}; "
                 f"wait, or end it now: ansible-playbook playbooks/revoke.yml -e revoke={self.name} -e end_grace=true"
             )
-        held = (entry.get("pending") or {}).get("rotation") or (unfinished["rotation"] if phase == "revoke" else None)
-        rotation = held or f"r-{secrets.token_hex(2)}"
-        self.opened = {"rotation": rotation}
+        held = (entry["previous"] if phase == "revoke" else entry.get("pending") or {}).get("rotation")
+        self.opened = {"rotation": held or f"r-{secrets.token_hex(2)}", "purpose": purpose, "started": time.time()}
         if not deployment.check_mode:
-            holder = (memory["lock"] or {}).get("owner", "")
-            taken = deployment.state(
-                "take",
-                rotation=rotation,
-                owner=owner(),
+            deployment.take(
+                self.holder,
+                memory,
                 take_lock=self.arguments["take_lock"],
-                dead_owner=holder if is_gone(holder) else None,
-                store_id=store.id,
-                serial=store.serial,
-                record={"credential": self.name, "rotation": rotation},
-                ledger=self.records("open", state="resumed") if held else [],
+                record={"credential": self.name, "rotation": self.id},
+                ledger=self.records("open", state="resumed", slot=entry.get("pending")) if held else [],
             )
-            if taken["took_over"]:
-                deployment.line("open", f"the lock of {taken['took_over']} ({holder}) was dead: taken over")
         try:
-            return self._look(entry, phase, rotation, resumed=bool(held), stopped_in=unfinished.get("step", ""))
+            stopped = unfinished.get("step") or ("revoke" if phase == "revoke" else "create")
+            return self._look(entry, phase, memory, stopped if held else None)
         except SecretsError:
-            if not deployment.check_mode and phase == "new":
-                deployment.state("release", rotation=rotation)
+            if not deployment.check_mode:
+                # What is unfinished stays remembered; only the lock goes.
+                with contextlib.suppress(SecretsError):
+                    deployment.release(self.holder, forget=not held)
             raise
 
-    def _look(self, entry: dict[str, Any], phase: str, rotation: str, resumed: bool, stopped_in: str) -> dict[str, Any]:
+    def _look(self, entry: dict[str, Any], phase: str, memory: dict[str, Any], stopped: str | None) -> dict[str, Any]:
+        """Refuse what must not be begun. ``stopped``: the step in which an earlier run stopped; ``None``: there is none."""
         deployment, name = self.deployment, self.name
         info = deployment.catalog_info(
             [name],
@@ -223,42 +230,59 @@ class Rotation:
             )
         self._server(facts, entry)  # consumers of a server that is down are unhealthy: it is the reason
         logins = self.log_in(facts, entry, "current", "pending")["logins"]
-        restored = logins["current"]["status"] == "rejected" and self._is_restored(facts, entry, logins)
+        self.opened["own_refusals"] = sum(login["status"] == "rejected" for login in logins.values())
+        restored = self._is_restored(facts, entry, logins)
         if not restored:
             self._check_logins(logins, entry, facts, phase)
+        stale = [service for service, _change in info["pending_changes"] if service in facts["consumers"]]
+        if stale and phase in ("revoke", "revoke_first"):
+            raise SecretsError(
+                f"{stale[0]} still has the old value, which is to end; docker compose up -d {stale[0]}, "
+                "then run this again"
+            )
         self._refuse(facts, info, resuming=restored or replacing or phase in ("back", "forward"))
         generate(**facts["generate"])  # a rule that cannot be met is refused here, before anything is touched
         if restored:
-            entry, phase = self._restored(entry, rotation), "forward"
+            entry, phase = self._restored(entry), "forward"
             if not deployment.check_mode:
-                deployment.store.change(lambda credentials: credentials.update({name: entry}))
+                self.change(lambda stored: (stored.clear(), stored.update(entry)))
 
-        # What the summary must not count: what was tried here and refused.
-        refusals = sum(login["status"] == "rejected" for login in logins.values())
         user = entry["current"]["user"]
-        pending = entry.get("pending") or {}
-        new_user = pending.get("user") or next_user(facts["role"], user, facts["strategy"])
+        new_user = (entry.get("pending") or {}).get("user") or next_user(facts["role"], user, facts["strategy"])
         resume = ""
-        if resumed:
-            way = {"back": "going back", "revoke": "only the old value's end is left"}.get(phase, "new value kept")
-            resume = f"{rotation}, stopped in {stopped_in.replace('_', ' ') or 'create'}; {way}"
+        if stopped is not None:
+            resume = f"{self.id}, stopped in {self._where(stopped, facts, stale)}; {RESUMED.get(phase, '')}"
         if deployment.check_mode:
-            deployment.show(report.plan(facts, info["project"], deployment.host, user, new_user, resume))
+            deployment.show(self._plan(phase, facts, info["project"], user, new_user, resume, memory))
         else:
             if resume:
                 deployment.line("open", f"RESUME {resume}")
-            logs_in = "logs in" if logins["current"]["status"] == "accepted" or restored else "is rejected"
-            deployment.line("open", f"{user} {logs_in}; lock {rotation}")
-        return {
-            "changed": False,
-            "facts": facts,
-            "addresses": info["addresses"],
-            "rotation": rotation,
-            "phase": phase,
-            "purpose": self.arguments["purpose"],
-            "own_refusals": refusals,
-            "started": time.time(),
-        }
+            accepted = restored or logins["current"]["status"] == "accepted"
+            deployment.line("open", f"{user} {'logs in' if accepted else 'is rejected'}; lock {self.id}")
+        return {"changed": False, **self.opened, "facts": facts, "addresses": info["addresses"], "phase": phase}
+
+    @staticmethod
+    def _where(step: str, facts: dict[str, Any], stale: list[str]) -> str:
+        if step not in ("publish", "roll_out"):
+            return step.replace("_", " ")
+        total = len(facts["consumers"])
+        return f"roll out {total - len(stale)}/{total}, {len(stale)} to replace"
+
+    def _plan(
+        self,
+        phase: str,
+        facts: dict[str, Any],
+        project: dict[str, Any],
+        user: str,
+        new_user: str,
+        resume: str,
+        memory: dict[str, Any],
+    ) -> list[str]:
+        host, last = self.deployment.host, memory["outcomes"].get(self.name, {})
+        if self.opened["purpose"] != "rotate" or phase in ("back", "revoke"):
+            going = f"back to {user}; {new_user} is disabled" if phase == "back" else "the old value ends"
+            return report.small_plan(self.name, project, resume, going)
+        return report.plan(facts, project, host, user, new_user, resume, last)
 
     def _refuse(self, facts: dict[str, Any], info: dict[str, Any], resuming: bool) -> None:
         """Raise the first reason not to begin; nothing has been touched yet."""
@@ -272,8 +296,7 @@ class Rotation:
         if facts["server_variables"]:
             raise SecretsError(
                 f"{facts['service']} would be recreated by the new value (its first-start variables are not "
-                "separated, or "
-                "docker-compose.override.yml is lost); run playbooks/provision.yml"
+                "separated, or docker-compose.override.yml is lost); run playbooks/provision.yml"
             )
         if info["image_drift"]:
             raise SecretsError(
@@ -313,18 +336,19 @@ class Rotation:
 
     def _is_restored(self, facts: dict[str, Any], entry: dict[str, Any], logins: dict[str, Any]) -> bool:
         """Tell whether the server is an older copy: of all that the store knows, it accepts the previous value alone."""
-        if not entry.get("previous") or logins.get("pending", {}).get("status", "rejected") != "rejected":
+        if self.opened["purpose"] != "rotate" or not entry.get("previous"):
+            return False
+        if {login["status"] for login in logins.values()} != {"rejected"}:
             return False
         return self.log_in(facts, entry, "previous")["logins"]["previous"]["status"] == "accepted"
 
-    def _restored(self, entry: dict[str, Any], rotation: str) -> dict[str, Any]:
-        """Return the entry of a server that was restored: the current value is to be set there again."""
+    def _restored(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """Return the entry of a server that was restored: the current value has to be set there again."""
         user, old = entry["current"]["user"], entry["previous"]["user"]
         self.deployment.line("open", f"RESTORED: the server rejects {user} and accepts {old}, the value before it")
         before = {key: entry["previous"][key] for key in ("user", "password", "created")}
-        again = {**entry["current"], "rotation": rotation}
         kept = {key: value for key, value in entry.items() if key != "previous"}
-        return {**kept, "current": before, "pending": again}
+        return {**kept, "current": before, "pending": {**entry["current"], "rotation": self.id}}
 
     # -- forward
 
@@ -334,21 +358,20 @@ class Rotation:
         if entry.get("pending"):
             self.deployment.line("create", "stored value reused")
             return {"changed": False}
-        current = entry["current"]
         pending = {
-            "user": next_user(entry["role"], current["user"], self.facts["strategy"]),
+            "user": next_user(entry["role"], entry["current"]["user"], self.facts["strategy"]),
             "password": generate(**self.facts["generate"]).value,
             "created": now().isoformat(),
             "rotation": self.id,
         }
 
-        def add(credentials: dict[str, Any]) -> None:
-            credentials[self.name]["pending"] = pending
+        def add(stored: dict[str, Any]) -> None:
+            stored["pending"] = pending
             # The server's own superuser loses its password with the first rotation: another way in comes before.
-            if not credentials[self.name].get("admin"):
-                credentials[self.name]["admin"] = {"user": f"{entry['role']}_admin", "password": generate().value}
+            if not stored.get("admin"):
+                stored["admin"] = {"user": f"{entry['role']}_admin", "password": generate().value}
 
-        self.deployment.store.change(add)
+        self.change(add)
         self.note(self.records("open", "create", slot=pending), step="create")
         self.deployment.line("create", "value stored")
         return {"changed": True}
@@ -356,7 +379,7 @@ class Rotation:
     def set(self) -> dict[str, Any]:
         """Make the server accept the new value beside the current one."""
         entry = self.entry()
-        pending, user = entry["pending"], entry["current"]["user"]
+        pending, user = self.slot(entry, "pending"), entry["current"]["user"]
         result = self.credential("present", pending, entry, ledger=self.records("set", slot=pending))
         if self.facts["strategy"] == "pair":
             self.deployment.line("set", f"{pending['user']} accepted beside {user}")
@@ -367,8 +390,8 @@ class Rotation:
     def test(self) -> dict[str, Any]:
         """Log in with the new value over the consumers' network, in every database, before it is published."""
         entry = self.entry()
+        user = self.slot(entry, "pending")["user"]
         login = self.log_in(self.facts, entry, "pending")["logins"]["pending"]
-        user = entry["pending"]["user"]
         if login["status"] != "accepted":
             raise SecretsError(f"{user} is not accepted: {login['reason']}")
         for database, seen in login.get("databases", {}).items():
@@ -383,9 +406,11 @@ class Rotation:
     def publish(self) -> dict[str, Any]:
         """Write user name and password to .env together."""
         entry = self.entry()
+        pending = self.slot(entry, "pending")
         result = self.deployment.publish(
-            self.deployment.env_values(self.facts, entry, entry["pending"]),
-            ledger=self.records("test", "publish", slot=entry["pending"]),
+            self.deployment.env_values(self.facts, entry, pending),
+            holder=self.holder,
+            ledger=self.records("test", "publish", slot=pending),
         )
         self.deployment.line("publish", "1 file" if result["changed"] else "1 file, written before")
         return {"changed": result["changed"]}
@@ -411,7 +436,8 @@ class Rotation:
                 log_dir=folder,
                 progress=progress,
                 state_dir=self.deployment.state_dir,
-                ledger=self.records(step) if step == "roll_out" else [],
+                holder=self.holder,
+                ledger=self.records(step, state="replaced"),
                 **self.arguments["rollout"],
             )
 
@@ -421,50 +447,57 @@ class Rotation:
         if entry.get("pending"):
             old, new = entry["current"]["user"], entry["pending"]["user"]
         else:
-            old, new = entry["previous"]["user"], entry["current"]["user"]
+            old, new = self.slot(entry, "previous")["user"], entry["current"]["user"]
         if self.facts["strategy"] == "single_user":
             self.deployment.line("drain", "one user: sessions cannot tell the values apart")
             return {"changed": False}
         addresses = self.arguments["rolled"].get("addresses") or self.opened["addresses"]
-        info = self.credential_info(self.facts, entry, idle_user=old, idle_for=DRAIN_QUIET, timeout=DRAIN_TIMEOUT)
+        skipped = set(self.arguments["skip_services"])
+        # Who was skipped goes on with the old value, so that there is nothing to wait for.
+        wait = {**DRAIN, **{key: value for key, value in self.arguments["drain"].items() if value is not None}}
+        timeout = wait["quiet" if skipped else "timeout"]
+        info = self.credential_info(self.facts, entry, idle_user=old, idle_for=wait["quiet"], timeout=timeout)
         using: dict[str, set[str]] = {old: set(), new: set()}
         for session in info["sessions"]:
             if session["user"] in using:
                 address = session["address"] or "the server's own socket"
                 using[session["user"]].add(addresses.get(address, address))
-        if not info["idle"]:
-            who = ", ".join(sorted(using[old])) or "sessions that come and go"
+        left = using[old] - skipped
+        if left or not (info["idle"] or skipped):
+            who = ", ".join(sorted(left)) or "sessions that come and go"
             raise SecretsError(f"{old} is still used by {who}; end that session")
-        consumers = [name for name in self.facts["consumers"] if name not in self.arguments["skip_services"]]
+        consumers = [name for name in self.facts["consumers"] if name not in skipped]
         seen = [name for name in consumers if name in using[new]]
         unseen = len(consumers) - len(seen)
-        text = f"{len(seen)} of {len(consumers)} on {new}; 0 sessions on {old}"
+        text = f"{len(seen)} of {len(consumers)} on {new}; {len(using[old])} sessions on {old}"
         self.deployment.line("drain", text + (f" ({unseen} unseen: no session now)" if unseen else ""))
         return {"changed": False}
 
     def finish(self) -> dict[str, Any]:
         """The new value becomes the current one, durably; the old one is kept until it is dead."""
-        revoke_after = now() + datetime.timedelta(seconds=self.facts["grace"])
+        grace, skipped = self.facts["grace"], self.arguments["skip_services"]
+        ends = {"revoke_after": (now() + datetime.timedelta(seconds=grace)).isoformat()} if grace else {}
 
-        def move(credentials: dict[str, Any]) -> None:
-            entry = credentials[self.name]
-            entry["previous"] = {**entry["current"], "rotation": self.id, "revoke_after": revoke_after.isoformat()}
-            entry["current"] = entry.pop("pending")
+        def move(stored: dict[str, Any]) -> None:
+            stored["previous"] = {**stored["current"], "rotation": self.id, **ends}
+            stored["current"] = self.slot(stored, "pending")
+            del stored["pending"]
 
-        self.deployment.store.change(move)
-        done = self.records("drain", "finish", slot=self.entry()["current"])
-        if self.facts["grace"]:
-            self._release("ok", done)
-            self._summary(refused_at="", revoke_after=revoke_after.isoformat())
-        else:
-            self.note(done, step="finish")
-        return {"changed": True}
+        self.note(self.records("drain"), step="finish")
+        self.change(move)
+        # Who was skipped still has the old value.
+        ends_here = not grace and not skipped
+        if not ends_here:
+            self._end(self.records("finish", slot=self.entry()["current"]), revoke_after=ends.get("revoke_after", ""))
+        return {"changed": True, "revoke": ends_here}
 
     def revoke(self) -> dict[str, Any]:
         """End the old value and its sessions; see it refused."""
         entry = self.entry()
-        previous = entry["previous"]
-        ended = self.records("revoke", slot=previous)
+        previous = self.slot(entry, "previous")
+        ours = previous["rotation"] == self.id
+        ended = self.records("finish", slot=entry["current"]) if ours else []
+        ended += self.records("revoke", slot=previous)
         if self.facts["strategy"] == "pair":
             self.credential("absent", previous, entry)
         else:
@@ -472,33 +505,33 @@ class Rotation:
             if login["status"] != "rejected":
                 raise SecretsError(f"the old password of {previous['user']} is {login['status']}, not rejected")
         refused_at = report.clock()
-
-        def end(credentials: dict[str, Any]) -> None:
-            credentials[self.name]["previous"]["revoked"] = now().isoformat()
-
-        self.deployment.store.change(end)
+        self.change(lambda stored: stored["previous"].update(revoked=now().isoformat()))
         self.deployment.line("revoke", "old password refused over the network")
-        if previous["rotation"] == self.id or self.opened["purpose"] == "revoke":
-            self._release("ok", ended)
-            self._summary(refused_at=refused_at, revoke_after="")
+        if ours or self.opened["purpose"] == "revoke":
+            self._end(ended, refused_at=refused_at)
         else:
             self.note(ended)
         return {"changed": True}
 
-    def _summary(self, refused_at: str, revoke_after: str) -> None:
+    def _end(self, ledger: list[dict[str, Any]], refused_at: str = "", revoke_after: str = "") -> None:
+        """End the lock and show what the run ends with."""
         entry, deployment = self.entry(), self.deployment
-        # The one login that was tried on purpose, to see the old password refused, is not counted.
-        info = self.credential_info(
-            self.facts,
-            entry,
-            refused_since=int(self.opened["started"]),
-            own_refusals=self.opened["own_refusals"] + bool(refused_at),
-        )
+        try:
+            # What was tried on purpose and refused is not counted.
+            info = self.credential_info(
+                self.facts,
+                entry,
+                refused_since=int(self.opened["started"]),
+                own_refusals=self.opened["own_refusals"] + bool(refused_at),
+            )
+        except SecretsError:
+            # All is done; that nobody could count must not undo it.
+            info = {"refused_logins": None}
         due = datetime.datetime.fromisoformat(entry["current"]["created"]) + datetime.timedelta(
             seconds=self.facts["interval"]
         )
         outcome = {
-            "seconds": time.time() - self.opened["started"],
+            "seconds": round(time.time() - self.opened["started"], 1),
             "refused": info["refused_logins"],
             "gaps": self.arguments["rolled"].get("gaps", {}),
             "skipped": self.arguments["skip_services"],
@@ -506,6 +539,9 @@ class Rotation:
             "revoke_after": revoke_after,
             "due": due.date().isoformat(),
         }
+        rotated = self.opened["purpose"] == "rotate" and self.opened["phase"] in ("new", "forward", "revoke_first")
+        measured = {key: outcome[key] for key in ("seconds", "gaps")} if rotated else {}
+        self._release(ledger, "ok", **measured)
         deployment.show(report.summary(self.facts, entry["current"]["user"], outcome), color="green")
 
     # -- back
@@ -522,24 +558,26 @@ class Rotation:
             if not pending:
                 working = f"working, on {user}"
                 rerun = "ends the old value" if old_value(entry) else "starts again"
-                self._release(f"STOPPED at {step}", self.records(step, state="stopped"))
+                self._release(self.records(step, state="stopped"), f"STOPPED at {step}")
             elif step in ("drain", "finish") and not aborting:
                 # The new value works everywhere; going back for one foreign session would harm more than it helps.
-                working = f"working, on {pending['user']}; {user} stays valid too"
+                working = f"working, on {pending['user']}"
+                if self.facts["strategy"] == "pair":
+                    working += f"; {user} stays valid too"
                 rerun = "looks again"
                 details = [("Go back", f"ansible-playbook playbooks/abort.yml -e rotate={self.name}")]
             else:
-                self._go_back(entry, pending, step)
+                self._go_back(pending, step)
                 consumers = len(self.facts["consumers"])
                 working = f"working: {consumers} of {consumers} back on the old, valid password."
                 working += " Nothing is locked out."
                 rerun = "tries again, with another new password"
         except SecretsError as error:
-            # Nothing that is in use was touched: until its end the way back changes what is stale alone.
-            aborting, step, reason = False, "back", f"{error.message} (on the way back from {step}: {reason})"
-            working, rerun = f"on {user}, which stays valid; not all may be back on it", "goes on going back"
+            aborting, step, reason = False, "back", f"{error.message} (going back after {step}: {reason})"
+            working = f"{user} is valid; not every service may be back on it yet"
+            rerun = "goes on going back"
         if aborting:
-            deployment.show(report.aborted(self.name, step, user, pending["user"], working), color="green")
+            deployment.show(report.aborted(self.name, step, user, working), color="green")
             return {"changed": True}
         details = [("Services", working), ("Rerun", rerun), *details]
         if record.get("log"):
@@ -551,38 +589,30 @@ class Rotation:
             "msg": f"{self.name} was not rotated; why, and what to do: the block STOPPED above",
         }
 
-    def _go_back(self, entry: dict[str, Any], pending: dict[str, Any], step: str) -> None:
+    def _go_back(self, pending: dict[str, Any], step: str) -> None:
         deployment = self.deployment
-
-        def turn(credentials: dict[str, Any]) -> None:
-            credentials[self.name]["pending"]["direction"] = "back"
-
-        deployment.store.change(turn)
         self.note(self.records(step, state="going back", slot=pending), step=step)
+        self.change(lambda stored: stored["pending"].update(direction="back"))
+        entry = self.entry()
         if self.facts["strategy"] == "single_user":
             # In place there is no second login: the old password has to be set again before anybody goes back to it.
             self.credential("present", entry["current"], {**entry, "current": pending})
-        deployment.publish(deployment.env_values(self.facts, entry, entry["current"]))
+        deployment.publish(deployment.env_values(self.facts, entry, entry["current"]), holder=self.holder)
         self._replace("back")
         if self.facts["strategy"] == "pair":
             self.credential("absent", pending, entry)
-
-        def retire(credentials: dict[str, Any]) -> None:
-            credentials[self.name].pop("pending")
-
-        deployment.store.change(retire)
-        self._release(f"STOPPED at {step}", self.records("back", slot=pending))
+        self.change(lambda stored: stored.pop("pending"))
+        aborting = self.opened["purpose"] == "abort"
+        self._release(self.records("back", slot=pending), "aborted" if aborting else f"STOPPED at {step}")
 
     # -- failures
 
     def remember(self, step: str, error: SecretsError) -> None:
         """Have the target remember why a step failed, for the block that ``back`` shows."""
-        try:
+        # Where it cannot, the first error is the one to show; it is this task's message in any case.
+        with contextlib.suppress(SecretsError):
             failed = self.records(step, state="failed")
             self.note(failed, step=step, reason=error.message, log=error.details.get("log") or "")
-        except SecretsError:
-            # The first error is the one to show; it is this task's message in any case.
-            return
 
 
 def _login(slot: dict[str, Any]) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from typing import Any
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, now
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, old_value, phase_of
 
 # A credential is due soon when this part of its interval, at most, is left.
 SOON = 0.05
+PRIORITIES = ("critical", "high", "medium", "low")
 
 
 def age_and_due(created: str, interval: int) -> tuple[datetime.timedelta, datetime.timedelta]:
@@ -34,14 +35,18 @@ class Status:
         deployment = self.deployment
         deployment.require_pipelining()
         store = deployment.store
-        memory = deployment.state("read", store_id=store.id, serial=store.serial)
+        memory = deployment.memory()
         info = deployment.catalog_info([], fingerprint_key=store.fingerprint_key.hex())
         stale = {service for service, _change in info["pending_changes"]}
-        rows = [self._row(facts, memory, stale) for facts in info["credentials"].values()]
+        by_priority = sorted(info["credentials"].values(), key=lambda facts: PRIORITIES.index(facts["priority"]))
+        rows = [self._row(facts, memory, stale) for facts in by_priority]
         lock = memory.get("lock")
-        foot = f"lock: {lock['rotation']} ({lock['owner']})" if lock else "lock: none"
-        deployment.show([*report.status_table(rows), f"{foot}   store: serial {store.serial}"])
-        needing = [row["name"] for row in rows if row["needs"]]
+        foot = f"lock: {lock['rotation']} ({lock['owner']}, since {lock['since']})" if lock else "lock: none"
+        ledger = memory["ledger"]
+        state = f"BROKEN, {ledger['problem']}" if ledger["problem"] else "intact"
+        foot += f"   ledger: {state} ({ledger['entries']})   store: serial {store.serial}"
+        deployment.show([*report.status_table(rows), foot])
+        needing = [row["name"] for row in rows if row["needs"]] + ["ledger"] * bool(ledger["problem"])
         return {
             "changed": False,
             "failed": bool(needing),
@@ -60,11 +65,14 @@ class Status:
         unfinished = bool(entry.get("pending")) or bool(record)
         row.update(age=f"{age.days}d", due=f"{due.days}d", last="STOPPED" if unfinished else "ok")
         state = self._now(facts, entry, stale, record)
-        outcome = memory["outcomes"].get(name, "ok")
-        if outcome != "ok" and not unfinished:
+        outcome = memory["outcomes"].get(name, {}).get("result", "ok")
+        if outcome == "aborted" and not unfinished:
+            row["last"] = "aborted"
+        elif outcome != "ok" and not unfinished:
             row["last"] = "STOPPED"
             state += f"; the last rotation {outcome.replace('_', ' ')}; rerun retries"
         overdue = due.total_seconds() < 0
+        old_must_end = phase_of(entry) in ("revoke", "revoke_first")
         if overdue:
             state += f"; OVERDUE -> rotate -e rotate={name}"
         elif due.total_seconds() < facts["interval"] * SOON:
@@ -72,14 +80,16 @@ class Status:
         return {
             **row,
             "now": state,
-            "needs": overdue or row["last"] == "STOPPED" or "DRIFT" in state or "cannot" in state,
+            "needs": overdue or old_must_end or row["last"] == "STOPPED" or "DRIFT" in state or "cannot" in state,
         }
 
     def _now(self, facts: dict[str, Any], entry: dict[str, Any], stale: set[str], record: dict[str, Any]) -> str:
         name = facts["name"]
         if entry.get("pending"):
             way = "going back" if entry["pending"].get("direction") == "back" else "services work"
-            return f"unfinished at {record.get('step', 'create')}; {way}; rerun: rotate -e rotate={name}"
+            step = record.get("step", "create").replace("_", " ")
+            onward = f"rerun goes on: rotate -e rotate={name}; abort -e rotate={name} goes back"
+            return f"unfinished at {step}; {way}; {onward}"
         published = self.deployment.published(facts, entry)
         if not published:
             return "DRIFT: .env holds another value than the store"
@@ -94,6 +104,8 @@ class Status:
             return f"server cannot be asked: {login['reason']}"
         fresh = [service for service in facts["consumers"] if service not in stale]
         text = f"current=env=server; {len(fresh)}/{len(facts['consumers'])} services"
-        if entry.get("previous"):
-            text += f"; old value of {entry['previous']['user']} valid, ends after {entry['previous']['revoke_after']}"
+        old = old_value(entry)
+        if old:
+            ends = f"ends after {old['revoke_after']}" if old.get("revoke_after") else "is to be ended"
+            text += f"; old value of {old['user']} valid, {ends} -> revoke -e revoke={name}"
         return text

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import hmac
 import io
@@ -146,13 +147,25 @@ class Document:
     def _check_entry(where: str, entry: Any) -> None:
         if not isinstance(entry, dict):
             raise SecretsError(f"{where} must be a mapping")
+        if not isinstance(entry.get("role", ""), str):
+            raise SecretsError(f"{where}.role must be a string; put it in quotes")
         for slot in ("current", "pending", "previous", "admin"):
             value = entry.get(slot) or {}
             if not isinstance(value, dict):
                 raise SecretsError(f"{where}.{slot} must be a mapping")
             for part in ("user", "password"):
-                if not isinstance(value.get(part, ""), str):
+                if not isinstance(value.get(part, ""), str) or (value and part not in value):
                     raise SecretsError(f"{where}.{slot}.{part} must be a string; put it in quotes")
+            for part in ("created", "revoke_after"):
+                if part in value and not _is_date(value[part]):
+                    raise SecretsError(f"{where}.{slot}.{part} must be a date such as 2026-01-01T03:10:03+00:00")
+
+
+def _is_date(value: Any) -> bool:
+    try:
+        return datetime.datetime.fromisoformat(value).tzinfo is not None
+    except (TypeError, ValueError):
+        return False
 
 
 def _is_head(head: dict[str, Any]) -> bool:
@@ -284,8 +297,8 @@ class Store:
         """Return a copy of what is stored of a credential."""
         return _plain(self._document.body[name], name)
 
-    def change(self, mutator: Callable[[dict[str, Any]], None]) -> int:
-        """Let ``mutator`` change the credentials, and write them durably; returns the serial.
+    def change(self, mutator: Callable[[dict[str, Any]], None], beyond: int = 0) -> int:
+        """Let ``mutator`` change the credentials, and write them durably; returns the serial, higher than ``beyond``.
 
         Nothing is written when nothing changed, or when somebody else has changed the file since it was read.
         """
@@ -294,7 +307,7 @@ class Store:
         body = _plain(body, BODY)
         if body == self._document.body:
             return self.serial
-        head = {**self._head, "serial": self.serial + 1}
+        head = {**self._head, "serial": max(self.serial, beyond) + 1}
         document = self._document.replaced(head, body)
         data = self._vault.encrypt(document.text.encode(), secret=self._secret, vault_id=self._label)
         self._writer(data, self._sha256)

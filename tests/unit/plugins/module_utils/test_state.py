@@ -80,6 +80,26 @@ def test_work_renews_the_lease(clock, tmp_path):
     assert states.lease_alive(file.read()["lease"])
 
 
+def test_a_run_that_has_lost_the_lock_does_not_begin_its_work(clock, tmp_path):
+    file = states.StateFile(str(tmp_path / "state"))
+    file.update(lambda state: states.take(state, "r-1", ANNA) and None)
+    with states.kernel_lock(file.state_dir, [{"step": "set"}], {"rotation": "r-1", "owner": ANNA}):
+        pass
+    with (
+        pytest.raises(SecretsError, match="taken over by anna"),
+        states.kernel_lock(file.state_dir, [{"step": "set"}], {"rotation": "r-1", "owner": BEN}),
+    ):
+        raise AssertionError("it has begun")
+    assert file.read()["ledger"]["entries"] == 1
+
+
+def test_work_that_fails_is_not_in_the_ledger_as_done(clock, tmp_path):
+    file = states.StateFile(str(tmp_path / "state"))
+    with pytest.raises(SecretsError), states.kernel_lock(file.state_dir, [{"step": "set"}]):
+        raise SecretsError("it did not work")
+    assert "ledger" not in file.read()
+
+
 def test_work_does_not_bring_a_dead_lease_back(clock, tmp_path):
     file = states.StateFile(str(tmp_path / "state"))
     file.update(lambda state: states.take(state, "r-1", ANNA) and None)

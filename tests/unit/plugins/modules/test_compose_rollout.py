@@ -19,6 +19,8 @@ PARAMS = {
     "services": None,
     "mask_variables": [],
     "state_dir": None,
+    "holder": None,
+    "ledger": [],
     "options": {},
     "parallel": 16,
     "timeout": 120.0,
@@ -85,4 +87,5 @@ def test_exceptions_for_services_that_do_not_exist_are_refused(seen):
 
 def test_every_option_is_documented():
     documented = yaml.safe_load(compose_rollout.DOCUMENTATION)["options"]
-    assert {*PARAMS} - {*documented} == {"project_dir", "compose_files", "env_file", "project_name"}
+    by_fragments = {"project_dir", "compose_files", "env_file", "project_name", "holder", "ledger"}
+    assert {*PARAMS} - {*documented} == by_fragments

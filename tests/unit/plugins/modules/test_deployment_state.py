@@ -17,6 +17,8 @@ DEFAULTS = {
     "store_id": None,
     "serial": None,
     "record": {},
+    "forget": True,
+    "ledger": [],
     "outcome": {},
 }
 ANNA = {"rotation": "r-1", "owner": "anna@laptop"}
@@ -50,6 +52,29 @@ def test_a_rotation_from_beginning_to_end(run):
     assert done["outcomes"] == {"postgres": "ok"}
 
 
+def test_the_ledger_grows_with_the_steps_and_is_read_with_the_state(run, tmp_path):
+    step = {"rotation": "r-1", "credential": "postgres", "step": "create", "state": "done"}
+    run("take", **ANNA, ledger=[step])
+    run("keep", **ANNA, ledger=[step, step])
+    assert run("read")["ledger"] == {"entries": 3, "problem": ""}
+    ledger = tmp_path / "state" / "ledger.jsonl"
+    ledger.write_bytes(ledger.read_bytes().replace(b"create", b"revoke", 1))
+    assert "line 2 was changed" in run("read")["ledger"]["problem"]
+
+
+def test_a_refusal_adds_nothing_to_the_ledger(run):
+    run("take", **ANNA, ledger=[{"step": "open"}])
+    with pytest.raises(SecretsError):
+        run("keep", **BEN, ledger=[{"step": "create"}])
+    assert run("read")["ledger"]["entries"] == 1
+
+
+def test_what_is_unfinished_stays_remembered_where_only_the_lock_ends(run):
+    run("take", **ANNA, record={"credential": "postgres", "step": "set"})
+    done = run("release", **ANNA, forget=False)
+    assert (done["lock"], done["record"]["step"]) == (None, "set")
+
+
 def test_a_refusal_leaves_the_state_as_it_is(run, tmp_path):
     run("take", **ANNA, store_id="s", serial=44, record={"credential": "postgres"})
     before = (tmp_path / "state" / "state.json").read_bytes()
@@ -59,7 +84,6 @@ def test_a_refusal_leaves_the_state_as_it_is(run, tmp_path):
         ("release", BEN, "taken over by anna"),
         ("keep", {**ANNA, "store_id": "s", "serial": 41, "record": {"step": "x"}}, "git pull"),
         ("take", {**BEN, "take_lock": "r-1", "store_id": "s", "serial": 41}, "git pull"),
-        ("remember", {"store_id": "s", "serial": 41}, "git pull"),
         ("read", {"store_id": "s", "serial": 41}, "git pull"),
     ):
         with pytest.raises(SecretsError, match=words):

@@ -16,7 +16,15 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 from ansible_collections.chat4all.secrets.plugins.modules import env_file
 
 VALUES = {"POSTGRES_USER": "chat4all_1", "POSTGRES_PASSWORD": "n3w-$ecret 'value'"}
-DEFAULTS = {"owner": None, "group": None, "example": False, "gitignore": False, "state_dir": None}
+DEFAULTS = {
+    "owner": None,
+    "group": None,
+    "example": False,
+    "gitignore": False,
+    "state_dir": None,
+    "holder": None,
+    "ledger": [],
+}
 
 
 def run(folder: Path, check_mode: bool = False, name: str = ".env", **options: object) -> dict:

@@ -35,12 +35,14 @@ FACTS = {
                     "reason": "container_name",
                     "evidence": "x" * 90,
                     "after": "",
+                    "called_by": ["c"],
                 },
             ]
         ]
     },
 }
-PROJECT = {"name": "production", "env_file": "/srv/chat4all/.env"}
+PROJECT = {"name": "production", "env_file": "/srv/chat4all/.env", "files": ["/srv/x.yml", "/srv/x.override.yml"]}
+LAST = {"seconds": 74.0, "gaps": {"b": 5.2}}
 OUTCOME = {
     "seconds": 74.0,
     "refused": 0,
@@ -61,8 +63,12 @@ def test_lengths_of_time_are_written_as_people_say_them(seconds, text):
 
 def test_nothing_is_wider_than_100_columns():
     blocks = [
-        report.plan(FACTS, PROJECT, "db1", "chat4all", "chat4all_1", "r-7f3a, stopped in roll out; " + "word " * 40),
+        report.plan(
+            FACTS, PROJECT, "db1", "chat4all", "chat4all_1", "r-7f3a, stopped in roll out; " + "word " * 40, LAST
+        ),
         report.summary(FACTS, "chat4all_1", OUTCOME),
+        report.aborted("postgres", "roll_out", "chat4all", "working " * 30),
+        report.small_plan("postgres", PROJECT, "word " * 40, "word " * 40),
         report.stopped("postgres", "roll_out", "a reason " * 30, [("Services", "working " * 30)]),
         report.status_table(
             [{"name": "n" * 20, "type": "pair", "age": "3d", "due": "87d", "last": "ok", "now": "word " * 40}]
@@ -72,9 +78,12 @@ def test_nothing_is_wider_than_100_columns():
 
 
 def test_the_plan_says_that_nothing_is_touched_and_who_has_a_gap():
-    text = "\n".join(report.plan(FACTS, PROJECT, "db1", "chat4all", "chat4all_1", ""))
+    text = "\n".join(report.plan(FACTS, PROJECT, "db1", "chat4all", "chat4all_1", "", LAST))
     assert "nothing will be touched" in text
-    assert "1 service with a gap: b" in text
+    assert "1 service with a gap: b" in text and "gap about 5.2 s" in text
+    assert "c calls b by its name" in text
+    assert "x.override.yml: pins postgres's first-start values" in text
+    assert "estimate 1 min 14 s" in text
     assert "user chat4all -> chat4all_1 (first rotation: users are created)" in " ".join(text.split())
 
 
@@ -82,4 +91,4 @@ def test_the_summary_names_what_is_left_to_do():
     assert "To do: nothing." in "\n".join(report.summary(FACTS, "chat4all_1", OUTCOME))
     waiting = {**OUTCOME, "refused_at": "", "revoke_after": "2026-02-01", "skipped": ["b"]}
     text = "\n".join(report.summary(FACTS, "chat4all_1", waiting))
-    assert "b was skipped" in text and "after 2026-02-01" in text and "1/2 services" in text
+    assert "b keeps the old value" in text and "after 2026-02-01" in text and "1/2 services" in text

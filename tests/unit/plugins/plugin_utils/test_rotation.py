@@ -22,23 +22,24 @@ def test_a_single_user_stays():
     assert rotation.next_user("app", "app", "single_user") == "app"
 
 
-def _previous(offset: int, rotation_id: str = "r-old") -> dict:
-    when = rotation.now() + datetime.timedelta(seconds=offset)
-    return {"previous": {"rotation": rotation_id, "revoke_after": when.isoformat()}}
+def _previous(offset: int | None, **more: str) -> dict:
+    ends = {} if offset is None else {"revoke_after": (rotation.now() + datetime.timedelta(seconds=offset)).isoformat()}
+    return {"previous": {"rotation": "r-old", **ends, **more}}
 
 
 @pytest.mark.parametrize(
-    ("entry", "unfinished", "phase"),
+    ("entry", "phase"),
     [
-        ({}, None, "new"),
-        ({"pending": {"user": "a"}}, None, "forward"),
-        ({"pending": {"user": "a"}}, "r-x", "forward"),
-        ({"pending": {"direction": "back"}}, "r-x", "back"),
-        (_previous(3600), None, "grace"),
-        (_previous(-5), None, "revoke_first"),
-        (_previous(-5), "r-old", "revoke"),
-        (_previous(-5), "r-other", "revoke_first"),
+        ({}, "new"),
+        ({"pending": {"user": "a"}}, "forward"),
+        ({"pending": {"direction": "back"}}, "back"),
+        ({"pending": {"user": "a"}, **_previous(-5, revoked="now")}, "forward"),
+        (_previous(3600), "grace"),
+        (_previous(-5), "revoke_first"),
+        (_previous(None), "revoke"),
+        (_previous(None, revoked="now"), "new"),
+        (_previous(3600, revoked="now"), "new"),
     ],
 )
-def test_the_store_tells_where_a_rotation_stands(entry, unfinished, phase):
-    assert rotation.phase_of(entry, unfinished) == phase
+def test_the_store_tells_where_a_rotation_stands(entry, phase):
+    assert rotation.phase_of(entry) == phase

@@ -275,7 +275,16 @@ def test_a_new_store_gets_the_vault_id_that_was_asked_for(path):
         ("secrets_store: {id: x, serial: one, fingerprint_key: canary}\n", "lacks a valid"),
         ("secrets_credentials: {a: canary}\n", "secrets_credentials.a must be a mapping"),
         ("secrets_credentials: {a: {current: canary}}\n", "secrets_credentials.a.current must be a mapping"),
-        ("secrets_credentials: {a: {current: {password: 12345}}}\n", "a.current.password must be a string; put it in"),
+        (
+            "secrets_credentials: {a: {current: {user: u, password: 12345}}}\n",
+            "a.current.password must be a string; put it in",
+        ),
+        ("secrets_credentials: {a: {current: {user: u}}}\n", "a.current.password must be a string"),
+        (
+            "secrets_credentials: {a: {current: {user: u, password: p, created: yesterday}}}\n",
+            "a.current.created must be a date",
+        ),
+        ("secrets_credentials: {a: {role: 5}}\n", "a.role must be a string"),
         ("secrets_credentials: {a: {current: {created: 2026-01-01}}}\n", "put it in quotes"),
         ("secrets_store: {id: x}\n", "lacks a valid id, serial or fingerprint_key"),
     ],
@@ -345,7 +354,7 @@ def test_two_processes_that_change_in_turns_lose_nothing(path):
         "while done < 4:\n"
         "    store = Store.open(sys.argv[1], [('default', VaultSecret(b'vault password'))])\n"
         "    try:\n"
-        "        store.change(lambda all: all.update({f'{sys.argv[2]}{done}': {'current': {'password': 'x'}}}))\n"
+        "        store.change(lambda all: all.update({f'{sys.argv[2]}{done}': {'current': {'user': 'u', 'password': 'x'}}}))\n"
         "        done += 1\n"
         "    except SecretsError as error:\n"
         "        assert 'somebody else has changed it meanwhile' in str(error), error\n"

@@ -1,0 +1,292 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What went wrong between two runs is found by looking, and the same command, or the one that it names, mends it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager
+
+import pytest
+import yaml
+from ansible.parsing.vault import VaultLib, VaultSecret
+from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
+from plays import Plays
+
+IMAGE = "chat4all-test/consumer:1"
+HOLD = """
+import os, time, psycopg2
+connection = psycopg2.connect(host="postgres", dbname="chat4all", user=os.environ["U"], password=os.environ["P"])
+print("connected", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module")
+def plays(stack, tmp_path_factory):
+    """The playbooks for that stack, provisioned and in a hurry."""
+    plays = Plays(
+        tmp_path_factory.mktemp("inventory"),
+        stack.directory,
+        rotate_rollout={"quiet": 0.3, "settle": 0.3},
+        rotate_drain={"quiet": 0.5, "timeout": 3},
+    )
+    done = plays.run("provision.yml")
+    assert done.returncode == 0, done.stdout
+    return plays
+
+
+def entry(plays) -> dict:
+    return plays.store()["secrets_credentials"]["postgres"]
+
+
+def log_in(stack, slot) -> str:
+    """Log in over the containers' network; return the users, or what the server says."""
+    code = (
+        "import sys, psycopg2\n"
+        "user, password = sys.stdin.read().split()\n"
+        "try:\n"
+        "    c = psycopg2.connect(host='postgres', dbname='chat4all', user=user, password=password).cursor()\n"
+        "    c.execute('select current_user, session_user')\n"
+        "    print(*c.fetchone())\n"
+        "except psycopg2.OperationalError as error:\n"
+        "    print(error)\n"
+    )
+    container = stack.containers("message-service")[0]
+    return stack.docker(
+        "exec", "-i", container, "python3", "-c", code, stdin=f"{slot['user']} {slot['password']}"
+    ).strip()
+
+
+def is_settled(stack, plays) -> None:
+    """One valid, stored, deployed credential, and nothing left over."""
+    now, env = entry(plays), dotenv.values((stack.directory / ".env").read_text())
+    current = now["current"]
+    assert "pending" not in now and "revoked" in now.get("previous", {"revoked": True})
+    assert (env.get("POSTGRES_USER", "chat4all"), env["POSTGRES_PASSWORD"]) == (current["user"], current["password"])
+    assert log_in(stack, current) == f"chat4all {current['user']}"
+    if now.get("previous"):
+        assert "password authentication failed" in log_in(stack, now["previous"])
+    for service in stack.consumers:
+        [name] = stack.containers(service, running=False)
+        facts = json.loads(stack.docker("inspect", name))[0]
+        assert f"SPRING_DATASOURCE_PASSWORD={current['password']}" in facts["Config"]["Env"]
+        assert facts["State"]["Health"]["Status"] == "healthy"
+    status = plays.run("status.yml")
+    assert status.returncode == 0, status.stdout
+    assert "current=env=server; 4/4 services" in " ".join(status.stdout.split())
+    assert "lock: none" in status.stdout and "ledger: intact" in status.stdout
+
+
+def rewrite(plays, change) -> None:
+    """Change the store by hand, as with ``ansible-vault edit``."""
+    vault = VaultLib([("default", VaultSecret(plays.password_file.read_bytes().strip()))])
+    content = plays.store()
+    change(content)
+    plays.store_path.write_bytes(vault.encrypt(yaml.safe_dump(content)))
+
+
+@contextmanager
+def foreign_session(stack, slot):
+    """A session of somebody who is no consumer, from a container of its own."""
+    name = f"{stack.project}-foreign"
+    environment = ("--env", f"U={slot['user']}", "--env", f"P={slot['password']}")
+    network = f"--network={stack.project}_default"
+    stack.docker(
+        "run", "--detach", "--name", name, network, *environment, "--entrypoint", "python3", IMAGE, "-uc", HOLD
+    )
+    try:
+        while "connected" not in stack.docker("logs", name):
+            assert stack.docker("inspect", "--format", "{{.State.Running}}", name).strip() == "true"
+        yield
+    finally:
+        stack.docker("rm", "--force", name)
+
+
+def copied(stack, folder, back: bool = False) -> None:
+    """Copy the stopped server's files away, or the copy back, and start the server again."""
+    server = stack.containers("postgres")[0]
+    stack.docker("stop", server)
+    data = "/var/lib/postgresql/data"
+    script = f"rm -rf {data}/* && cp -a /copy/. {data}/" if back else f"cp -a {data}/. /copy/"
+    options = ("--volumes-from", server, "--volume", f"{folder}:/copy", "--user", "0:0", "--entrypoint", "sh")
+    stack.docker("run", "--rm", *options, IMAGE, "-c", script)
+    stack.docker("start", server)
+    stack.wait(120)
+
+
+def stopped_at_drain(stack, plays):
+    """Have a rotation that cannot go on because a stranger uses the old value."""
+    with foreign_session(stack, entry(plays)["current"]):
+        done = plays.run("rotate-db.yml")
+        assert done.returncode != 0 and "STOPPED  postgres at drain" in done.stdout, done.stdout
+    return done
+
+
+def test_the_first_rotation_writes_the_ledger(stack, plays):
+    assert plays.run("rotate-db.yml").returncode == 0
+    rows = [json.loads(line) for line in (stack.directory / ".chat4all" / "ledger.jsonl").read_text().splitlines()]
+    steps = ["open", "create", "set", "test", "publish", "roll_out", "drain", "finish", "revoke"]
+    assert [row["step"] for row in rows] == steps
+    assert {row["credential"] for row in rows} == {"postgres"} and len({row["rotation"] for row in rows}) == 1
+    text = json.dumps(rows)
+    assert [value for value in plays.secrets() if value in text] == []
+    is_settled(stack, plays)
+
+
+def test_status_names_a_ledger_that_was_changed(stack, plays):
+    path = stack.directory / ".chat4all" / "ledger.jsonl"
+    kept = path.read_bytes()
+    path.write_bytes(kept.replace(b'"set"', b'"get"', 1))
+    status = plays.run("status.yml")
+    path.write_bytes(kept)
+    assert status.returncode != 0 and "ledger: BROKEN, line 4 was changed" in status.stdout
+
+
+def test_a_stranger_with_the_old_value_stops_it_at_drain_and_the_same_command_goes_on(stack, plays):
+    done = stopped_at_drain(stack, plays)
+    assert "Go back    ansible-playbook playbooks/abort.yml -e rotate=postgres" in done.stdout
+    status = plays.run("status.yml")
+    assert status.returncode != 0
+    assert "unfinished at drain" in status.stdout and "rerun goes on" in " ".join(status.stdout.split())
+    again = plays.run("rotate-db.yml")
+    assert again.returncode == 0 and "RESUME" in again.stdout and "stopped in drain" in again.stdout, again.stdout
+    is_settled(stack, plays)
+
+
+def test_abort_goes_back_and_says_so(stack, plays):
+    before = entry(plays)["current"]
+    stopped_at_drain(stack, plays)
+    new = entry(plays)["pending"]
+    plan = plays.run("abort.yml", "-e", "rotate=postgres", "--check")
+    assert plan.returncode == 0 and f"back to {before['user']}" in plan.stdout and entry(plays)["pending"] == new
+    done = plays.run("abort.yml", "-e", "rotate=postgres")
+    assert done.returncode == 0 and "ABORTED  postgres" in done.stdout, done.stdout
+    assert entry(plays)["current"] == before
+    assert "password authentication failed" in log_in(stack, new)
+    is_settled(stack, plays)
+
+
+def test_there_is_nothing_to_abort(stack, plays):
+    done = plays.run("abort.yml", "-e", "rotate=postgres")
+    assert done.returncode != 0 and "nothing to go back from" in done.stdout
+
+
+def test_a_way_back_that_was_cut_off_is_gone_to_its_end_with_one_block(stack, plays):
+    before = entry(plays)["current"]
+    stopped_at_drain(stack, plays)
+    rewrite(plays, lambda all: all["secrets_credentials"]["postgres"]["pending"].update(direction="back"))
+    done = plays.run("rotate-db.yml")
+    assert done.returncode != 0 and done.stdout.count("STOPPED  ") == 1, done.stdout
+    assert "is still used by" in done.stdout
+    assert entry(plays)["current"] == before
+    assert plays.run("rotate-db.yml").returncode == 0
+    is_settled(stack, plays)
+
+
+def test_a_server_restored_from_before_the_last_rotation_gets_the_present_value_again(stack, plays, tmp_path):
+    copied(stack, tmp_path)
+    assert plays.run("rotate-db.yml").returncode == 0
+    kept = entry(plays)["current"]
+    copied_back = plays.store_path.read_bytes()
+    try:
+        copied(stack, tmp_path, back=True)
+    except Exception:  # the consumers cannot log in now, so that the stack does not get healthy: that is the case
+        pass
+    assert "password authentication failed" in log_in(stack, kept)
+    plan = plays.run("rotate-db.yml", "--check")
+    assert "RESTORED" in plan.stdout and plays.store_path.read_bytes() == copied_back
+    done = plays.run("rotate-db.yml")
+    assert done.returncode == 0 and "RESTORED" in done.stdout, done.stdout
+    assert entry(plays)["current"]["password"] == kept["password"]
+    stack.wait()
+    is_settled(stack, plays)
+
+
+def test_a_value_that_nobody_knows_is_replaced_only_where_asked(stack, plays):
+    user = entry(plays)["current"]["user"]
+    stack.psql(f"ALTER ROLE {user} PASSWORD 'by-hand-0123456789'")
+    refused = plays.run("rotate-db.yml")
+    assert refused.returncode != 0 and "DRIFT postgres" in refused.stdout and "drift=replace" in refused.stdout
+    done = plays.run("rotate-db.yml", "-e", "drift=replace")
+    assert done.returncode == 0, done.stdout
+    is_settled(stack, plays)
+
+
+def test_an_older_store_without_a_newer_copy_takes_over_what_env_has(stack, plays):
+    old = plays.store_path.read_bytes()
+    assert plays.run("rotate-db.yml").returncode == 0
+    published = entry(plays)["current"]
+    plays.store_path.write_bytes(old)
+    for playbook in ("rotate-db.yml", "provision.yml"):
+        refused = plays.run(playbook)
+        assert refused.returncode != 0 and "git pull" in refused.stdout, refused.stdout
+    assert plays.store_path.read_bytes() == old
+    done = plays.run("provision.yml", "-e", "drift=accept")
+    assert done.returncode == 0, done.stdout
+    assert entry(plays)["current"]["password"] == published["password"]
+    assert plays.run("rotate-db.yml").returncode == 0
+    is_settled(stack, plays)
+
+
+def test_accepting_what_the_server_does_not_accept_is_refused(stack, plays):
+    env, store = stack.directory / ".env", plays.store_path.read_bytes()
+    kept = stack.directory / "kept"
+    shutil.copy2(env, kept)
+    password = entry(plays)["current"]["password"]
+    env.write_text(env.read_text().replace(password, "neither-here-nor-there-0123456789"))
+    done = plays.run("provision.yml", "-e", "drift=accept")
+    shutil.move(kept, env)
+    assert done.returncode != 0 and "does not accept .env's value either" in done.stdout, done.stdout
+    assert plays.store_path.read_bytes() == store
+    is_settled(stack, plays)
+
+
+def test_a_service_that_was_skipped_keeps_a_valid_value_until_it_is_replaced(stack, plays):
+    old = entry(plays)["current"]
+    name = stack.containers("user-service")[0]
+    stack.docker("pause", name)
+    done = plays.run("rotate-db.yml", "-e", "skip_service=user-service")
+    stack.docker("unpause", name)
+    assert done.returncode == 0 and "user-service keeps the old value" in " ".join(done.stdout.split()), done.stdout
+    assert log_in(stack, old) == f"chat4all {old['user']}"
+    assert plays.run("status.yml").returncode != 0
+    for playbook, argument in (("rotate-db.yml", "x=y"), ("revoke.yml", "revoke=postgres")):
+        refused = plays.run(playbook, "-e", argument)
+        assert refused.returncode != 0 and "user-service still has the old value" in refused.stdout, refused.stdout
+    stack.compose("up", "-d", "user-service")
+    stack.wait()
+    ended = plays.run("revoke.yml", "-e", "revoke=postgres")
+    assert ended.returncode == 0 and "old password refused" in ended.stdout, ended.stdout
+    is_settled(stack, plays)
+
+
+def test_with_a_grace_both_values_are_valid_until_it_is_ended(stack, plays):
+    old = entry(plays)["current"]
+    plays.variables["secrets_catalog"] = {"postgres": {"grace": "1h"}}
+    plays.write_inventory()
+    assert plays.run("rotate-db.yml").returncode == 0
+    assert log_in(stack, old) == f"chat4all {old['user']}"
+    waiting = plays.run("revoke.yml")
+    assert waiting.returncode == 0 and "end_grace=true" in waiting.stdout
+    assert log_in(stack, old) == f"chat4all {old['user']}"
+    refused = plays.run("rotate-db.yml")
+    assert refused.returncode != 0 and "in its grace until" in refused.stdout
+    plan = plays.run("revoke.yml", "-e", "revoke=postgres", "-e", "end_grace=true", "--check")
+    assert plan.returncode == 0 and "the old value ends" in plan.stdout
+    assert log_in(stack, old) == f"chat4all {old['user']}"
+    ended = plays.run("revoke.yml", "-e", "revoke=postgres", "-e", "end_grace=true")
+    assert ended.returncode == 0, ended.stdout
+    is_settled(stack, plays)
+
+
+def test_check_touches_nothing(stack, plays):
+    state = stack.directory / ".chat4all"
+    watched = [stack.directory / ".env", plays.store_path, state / "state.json", state / "ledger.jsonl"]
+    before = [path.read_bytes() for path in watched], stack.docker("ps", "--all", "--quiet", "--no-trunc")
+    done = plays.run("rotate-db.yml", "--check")
+    assert done.returncode == 0 and "PLAN  postgres" in done.stdout and "nothing will be touched" in done.stdout
+    assert ([path.read_bytes() for path in watched], stack.docker("ps", "--all", "--quiet", "--no-trunc")) == before
