@@ -553,14 +553,16 @@ class Rotation:
         step, reason = record.get("step", "open"), record.get("reason", "the run was interrupted")
         pending, user = entry.get("pending"), entry["current"]["user"]
         aborting = self.opened["purpose"] == "abort"
+        turned = aborting or (pending or {}).get("direction") == "back"
         details = []
         try:
             if not pending:
                 working = f"working, on {user}"
                 rerun = "ends the old value" if old_value(entry) else "starts again"
                 self._release(self.records(step, state="stopped"), f"STOPPED at {step}")
-            elif step in ("drain", "finish") and not aborting:
+            elif step in ("drain", "finish") and not turned:
                 # The new value works everywhere; going back for one foreign session would harm more than it helps.
+                deployment.release(self.holder, forget=False)
                 working = f"working, on {pending['user']}"
                 if self.facts["strategy"] == "pair":
                     working += f"; {user} stays valid too"
