@@ -331,12 +331,9 @@ class Project:
             by_level.setdefault(level(name), []).append(name)
         return [by_level[number] for number in sorted(by_level)]
 
-    def replace_mode(self, name: str, options: Mapping[str, Any]) -> tuple[str, str]:
+    def replace_mode(self, name: str, declared: str = "auto") -> tuple[str, str]:
         """Return how a service is replaced (``start_first``, ``stop_first``, ``job``), and why."""
         service = self.services[name]
-        declared = options.get("replace", "auto")
-        if declared not in ("auto", "start_first", "stop_first"):
-            raise SecretsError(f"secrets_services.{name}.replace: {declared!r} is neither start_first nor stop_first")
         if service.is_job:
             return "job", "others wait for it to end"
         for other, facts in sorted(self.services.items()):
@@ -355,13 +352,13 @@ class Project:
         owned = self._owns(name)
         return ("stop_first", owned) if owned else ("start_first", "")
 
-    def evidence(self, name: str, options: Mapping[str, Any]) -> str:
+    def evidence(self, name: str, ready_log: str = "") -> str:
         """Return what will show that a new container of the service works."""
         service = self.services[name]
         if service.is_job:
             return "exit code 0"
-        if options.get("ready_log"):
-            return f'log "{options["ready_log"]}"'
+        if ready_log:
+            return f'log "{ready_log}"'
         check = service.config.get("healthcheck") or {}
         test = check.get("test") or (self._image_config(service.image).get("Healthcheck") or {}).get("Test")
         return "health check" if test and test[0] != "NONE" and not check.get("disable") else "none"

@@ -109,6 +109,7 @@ import json
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.chat4all.secrets.plugins.module_utils import catalog as catalog_facts
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Project
+from ansible_collections.chat4all.secrets.plugins.module_utils.declared import checked_catalog, service_options
 from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import DockerCli
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import INIT_PREFIX
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
@@ -131,19 +132,19 @@ def fingerprints(key: str | None, values: dict[str, str]) -> dict[str, str]:
 
 
 def examine(params: dict) -> dict:
-    catalog_facts.check_catalog(params["catalog"])
-    names = params["credentials"] or list(params["catalog"])
+    catalog = checked_catalog(params["catalog"])
+    names = params["credentials"] or list(catalog)
     for name in names:
-        if name not in params["catalog"]:
-            raise SecretsError(f"{name}: not in secrets_catalog; there are {', '.join(params['catalog'])}")
+        if name not in catalog:
+            raise SecretsError(f"{name}: not in secrets_catalog; there are {', '.join(catalog)}")
     project = Project.load(DockerCli(), *project_arguments(params))
-    catalog_facts.check_services(params["services"], project)
+    services = service_options(params["services"], project.services, project.directory)
     env_file = env_path(params, project)
     containers = project.containers()
 
     credentials, found = {}, {}
     for name in names:
-        facts = catalog_facts.resolve(name, params["catalog"][name], project)
+        facts = catalog_facts.resolve(name, catalog[name], project)
         used = [name for variable in facts["variables"].values() for name in (variable, INIT_PREFIX + variable)]
         present = read_env(env_file, used)
         server = project.services[facts["service"]]
@@ -152,7 +153,7 @@ def examine(params: dict) -> dict:
         facts["server"] = {"id": running.id, "name": running.name} if running else None
         facts["has_data"] = project.has_data(server.name)
         facts["plan"] = catalog_facts.roll_out_plan(
-            project, containers, facts["consumers"], params["services"], params["skip_services"]
+            project, containers, facts["consumers"], services, params["skip_services"]
         )
         found[name] = present
         credentials[name] = facts

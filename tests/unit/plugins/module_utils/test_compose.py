@@ -107,7 +107,7 @@ def test_a_shared_network_is_a_dependency(tmp_path):
     found = project(tmp_path, FakeDocker(model({"vpn": {}, "app": {"network_mode": "service:vpn"}})))
     assert found.waves(["vpn", "app"]) == [["vpn"], ["app"]]
     with pytest.raises(SecretsError, match="app runs inside vpn's network.*skip_service=vpn"):
-        found.replace_mode("vpn", {})
+        found.replace_mode("vpn")
 
 
 def test_consumers_by_a_marker_by_a_whole_file_and_by_mounted_secrets(tmp_path):
@@ -186,7 +186,7 @@ def test_evidence_of_the_service_or_of_its_image(tmp_path):
     }
     images = {"with-check": {"Id": "1", "Config": {"Healthcheck": {"Test": ["CMD", "true"]}}}}
     found = project(tmp_path, FakeDocker(model(services), images=images))
-    weak = [name for name in services if found.evidence(name, {}) == "none"]
+    weak = [name for name in services if found.evidence(name) == "none"]
     assert weak == ["off", "none", "nothing"]
 
 
@@ -201,8 +201,8 @@ def test_a_volume_of_the_image_is_an_anonymous_one(tmp_path):
     }
     images = {"redis": {"Id": "1", "Config": {"Volumes": {"/data": {}}}}}
     found = project(tmp_path, FakeDocker(model(services), images=images))
-    assert found.replace_mode("plain", {}) == ("stop_first", "anonymous volume /data (of the image)")
-    assert found.replace_mode("mounted", {})[0] == found.replace_mode("memory", {})[0] == "start_first"
+    assert found.replace_mode("plain") == ("stop_first", "anonymous volume /data (of the image)")
+    assert found.replace_mode("mounted")[0] == found.replace_mode("memory")[0] == "start_first"
 
 
 @pytest.mark.parametrize(
