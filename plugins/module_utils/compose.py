@@ -131,12 +131,14 @@ class Project:
     ) -> None:
         self.docker = docker
         self.directory = directory
+        # The one file with the project's variables, for whoever reads or writes it.
         self.env_file = os.path.join(directory, env_file or ".env")
         self._files = list(files)
         # A running service of a profile is one like any other.
         self._flags = ["--project-directory", directory, "--profile", "*"]
         if env_file:
-            self._flags += ["--env-file", self.env_file]
+            # One that is still to be written is an empty one; Compose would refuse.
+            self._flags += ["--env-file", self.env_file if os.path.lexists(self.env_file) else os.devnull]
         if name:
             self._flags += ["--project-name", name]
         self._env_values = Masker()
@@ -160,7 +162,7 @@ class Project:
         # Compose hashes absolute paths, so the folder has to be spelled as it was when the containers were made.
         directory = labels.get("project.working_dir") or directory
         name = name or labels.get("project")
-        env_file = env_file or labels.get("project.environment_file")
+        env_file = env_file or cls._started_with(directory, labels.get("project.environment_file", ""))
         files = [os.path.join(directory, path) for path in files]
         if not files:
             plain = cls._plain_files(directory, os.path.join(directory, env_file or ".env"))
@@ -195,6 +197,20 @@ class Project:
                 "say which one: project_name"
             )
         return next(iter(found.values()), {})
+
+    @staticmethod
+    def _started_with(directory: str, label: str) -> str | None:
+        """Return the env file that the containers were started with; ``None`` where it was not named."""
+        if not label or os.path.exists(os.path.join(directory, label)):
+            return label or None
+        if "," in label:
+            raise SecretsError(
+                f"{directory}: was started with several env files ({label}); keep the variables in one of them"
+            )
+        raise SecretsError(
+            f"{os.path.join(directory, label)}: no such file, but the running containers were started with "
+            f"--env-file {label}; say where it is: secrets_env_file"
+        )
 
     @staticmethod
     def _plain_files(directory: str, env_file: str) -> list[str]:

@@ -89,9 +89,23 @@ credentials:
       description: The running container of the server, or V(null) where none runs.
       type: dict
 project:
-  description: Name, folder, files and C(.env) of the Compose project.
+  description: The Compose project.
   returned: success
   type: dict
+  contains:
+    name:
+      description: Its name.
+      type: str
+    directory:
+      description: Its folder, spelled as it was when the containers were made.
+      type: str
+    files:
+      description: The Compose files in their order.
+      type: list
+      elements: str
+    env_file:
+      description: The file with its variables, absolute, see O(env_file). It need not exist.
+      type: str
 addresses:
   description: The service of every container address of the project.
   returned: success
@@ -115,7 +129,6 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.engines import IN
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.project_options import (
     PROJECT_OPTIONS,
-    env_path,
     project_arguments,
     read_env,
 )
@@ -139,14 +152,13 @@ def examine(params: dict) -> dict:
             raise SecretsError(f"{name}: not in secrets_catalog; there are {', '.join(catalog)}")
     project = Project.load(DockerCli(), *project_arguments(params))
     services = service_options(params["services"], project.services, project.directory)
-    env_file = env_path(params, project)
     containers = project.containers()
 
     credentials, found = {}, {}
     for name in names:
         facts = catalog_facts.resolve(name, catalog[name], project)
         used = [name for variable in facts["variables"].values() for name in (variable, INIT_PREFIX + variable)]
-        present = read_env(env_file, used)
+        present = read_env(project.env_file, used)
         server = project.services[facts["service"]]
         running = next((c for c in containers if c.service == server.name and c.running), None)
         facts["env"] = {"present": sorted(present), "fingerprints": fingerprints(params["fingerprint_key"], present)}
@@ -163,7 +175,7 @@ def examine(params: dict) -> dict:
             "name": project.name,
             "directory": project.directory,
             "files": project.files,
-            "env_file": env_file,
+            "env_file": project.env_file,
         },
         "addresses": {
             address: container.service

@@ -220,7 +220,7 @@ def roll(params: dict, check_mode: bool) -> dict:
     masker = Masker()
     project = Project.load(DockerCli(masker), *project_arguments(params))
     options = service_options(params["options"], project.services, project.directory)
-    masker.add(*secret_values(params, project, params["mask_variables"]))
+    masker.add(*secret_values(project, params["mask_variables"]))
     state_dir = params["state_dir"] or os.path.join(project.directory, ".chat4all")
     with kernel_lock(None if check_mode else state_dir):
         services = list(project.services) if params["services"] is None else params["services"]

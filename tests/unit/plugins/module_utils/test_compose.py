@@ -230,6 +230,7 @@ def labels(*values: str) -> str:
 
 def test_the_project_is_found_by_its_containers_labels(tmp_path):
     (tmp_path / "other.yml").touch()
+    (tmp_path / "live.env").touch()
     rows = labels("live", str(tmp_path), str(tmp_path / "other.yml"), str(tmp_path / "live.env"))
     docker = FakeDocker(model({}), listed=rows + "\n" + labels("away", "/elsewhere", "/elsewhere/x.yml", ""))
     found = project(tmp_path, docker)
@@ -258,6 +259,40 @@ def test_no_folder_no_file_and_two_projects_are_refused(tmp_path):
     two = FakeDocker(model({}), listed="\n".join(labels(name, str(tmp_path), "/x.yml", "") for name in ("b", "a")))
     with pytest.raises(SecretsError, match=r"several projects .*\(a, b\).*project_name"):
         project(tmp_path, two)
+
+
+@pytest.mark.parametrize(("given", "used"), [("live.env", "live.env"), ("/elsewhere/x.env", "/elsewhere/x.env")])
+def test_a_relative_env_file_is_one_in_the_projects_folder(tmp_path, given, used):
+    (tmp_path / "compose.yml").touch()
+    (tmp_path / "live.env").touch()
+    (tmp_path / "label.env").touch()
+    docker = FakeDocker(model({}), listed=labels("live", str(tmp_path), str(tmp_path / "compose.yml"), "label.env"))
+    assert Project.load(docker, str(tmp_path), env_file=given).env_file == str(tmp_path / used)
+    assert Project.load(docker, str(tmp_path)).env_file == str(tmp_path / "label.env")
+    assert ("--env-file", str(tmp_path / "label.env")) in pairwise(docker.calls[-1])
+
+
+def test_an_env_file_that_is_still_to_be_written_is_an_empty_one(tmp_path):
+    (tmp_path / "compose.yml").touch()
+    docker = FakeDocker(model({}))
+    assert Project.load(docker, str(tmp_path), env_file="new.env").env_file == str(tmp_path / "new.env")
+    assert ("--env-file", "/dev/null") in pairwise(docker.calls[-1])
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ("gone.env", r"gone\.env: no such file, but the running containers were started with --env-file gone\.env; "),
+        ("a.env,b.env", r"was started with several env files \(a\.env,b\.env\)"),
+    ],
+)
+def test_an_env_file_that_the_containers_name_in_vain_is_refused(tmp_path, label, said):
+    (tmp_path / "compose.yml").touch()
+    docker = FakeDocker(model({}), listed=labels("live", str(tmp_path), str(tmp_path / "compose.yml"), label))
+    with pytest.raises(SecretsError, match=said):
+        Project.load(docker, str(tmp_path))
+    (tmp_path / "other.env").touch()
+    assert Project.load(docker, str(tmp_path), env_file="other.env").env_file == str(tmp_path / "other.env")
 
 
 def test_create_keeps_the_number_of_what_is_needed(tmp_path):
