@@ -112,41 +112,60 @@ def roll_out_plan(
                     "after": given.after.exec if given.after else "",
                 }
             )
-            if mode == "job":
-                refusals += _job_refusals(name, given, mine)
-            else:
-                refusals += _service_refusals(name, evidence, mine)
+            if mine:
+                refusals += [*_state_objections(name, mode, mine), *objections(name, mode, evidence, given)]
         waves.append(row)
     return {"waves": waves, "refusals": refusals}
 
 
-def _job_refusals(name: str, given: ServiceOptions, present: list[Container]) -> list[str]:
-    if present and not given.rerun_safe:
+def objections(name: str, mode: str, evidence: str, options: ServiceOptions) -> list[dict[str, str]]:
+    """Return what speaks against replacing a service that has containers, however these are.
+
+    Each has a ``kind`` and a ``text``: ``job`` (a one-shot job that nobody has declared safe to run again), ``weak``
+    (nothing would show that the new container works).
+    """
+    if mode == "job" and not options.rerun_safe:
         return [
-            f"{name} is a one-shot job that would run again with the new value; "
-            f"if that does no harm: secrets_services: {{{name}: {{rerun: safe}}}}"
+            _objection(
+                "job",
+                f"{name} is a one-shot job that would run again with the new value; "
+                f"if that does no harm: secrets_services: {{{name}: {{rerun: safe}}}}",
+            )
         ]
-    return [
-        f"{name} failed (exit code {container.exit_code}); run it to its end first"
+    if evidence == "none":
+        return [
+            _objection(
+                "weak",
+                f"{name} has neither health check nor log pattern; give one "
+                f"(secrets_services: {{{name}: {{ready_log: 'Started .*'}}}}), or accept_weak=true",
+            )
+        ]
+    return []
+
+
+def _state_objections(name: str, mode: str, present: list[Container]) -> list[dict[str, str]]:
+    """Return what is wrong with a service already: ``job_failed``, ``unhealthy``."""
+    if mode == "job":
+        return [
+            _objection("job_failed", f"{name} failed (exit code {container.exit_code}); run it to its end first")
+            for container in present
+            if not container.running and container.exit_code
+        ]
+    states = [
+        (container, "restarting" if container.restarting else container.health or container.status)
         for container in present
-        if not container.running and container.exit_code
+    ]
+    return [
+        _objection(
+            "unhealthy", f"{name} is {state} now ({container.name}); fix it, or -e skip_service={name} (it stays stale)"
+        )
+        for container, state in states
+        if state not in ("healthy", "running")
     ]
 
 
-def _service_refusals(name: str, evidence: str, present: list[Container]) -> list[str]:
-    refusals = []
-    for container in present:
-        state = "restarting" if container.restarting else container.health or container.status
-        if state not in ("healthy", "running"):
-            refusals.append(
-                f"{name} is {state} now ({container.name}); fix it, or -e skip_service={name} (it stays stale)"
-            )
-    if present and evidence == "none":
-        refusals.append(
-            f"{name} has neither health check nor log pattern; give one "
-            f"(secrets_services: {{{name}: {{ready_log: 'Started .*'}}}}), or -e accept_weak=true"
-        )
-    return refusals
+def _objection(kind: str, text: str) -> dict[str, str]:
+    return {"kind": kind, "text": text}
 
 
 def _server(name: str, entry: dict[str, Any], project: Project) -> tuple[Service, Engine]:

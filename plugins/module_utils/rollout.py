@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.chat4all.secrets.plugins.module_utils.catalog import objections
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Container, Project
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import ServiceOptions
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
@@ -196,21 +197,17 @@ class Rollout:
 
     def _refuse(self, item: Replacement) -> None:
         name = item.service
-        if item.mode == "job" and item.stale and not self.settings.of(name).rerun_safe:
-            raise SecretsError(
-                f"{name} is a one-shot job that would run again with the new value; "
-                f"if that does no harm: secrets_services: {{{name}: {{rerun: safe}}}}"
-            )
         for container in [*item.stale, *item.fresh]:
             if container.status == "paused":
                 raise SecretsError(f"{name}: {container.name} is paused; unpause or stop it first")
         if item.mode == "job" and any(container.running for container in item.stale):
             raise SecretsError(f"{name}: the job is running now; run this again when it has ended")
-        if item.mode != "stopped" and item.evidence == "none" and not self.settings.accept_weak:
-            raise SecretsError(
-                f"{name} has neither health check nor log pattern; give one "
-                f"(secrets_services: {{{name}: {{ready_log: 'Started .*'}}}}), or accept_weak"
-            )
+        # What was stopped is not started, and a job without a stale container has only been interrupted.
+        if item.mode == "stopped" or (item.mode == "job" and not item.stale):
+            return
+        for objection in objections(name, item.mode, item.evidence, self.settings.of(name)):
+            if objection["kind"] != "weak" or not self.settings.accept_weak:
+                raise SecretsError(objection["text"])
 
     def outline(self, waves: Sequence[Sequence[Replacement]]) -> dict[str, Any]:
         """Return what :meth:`run` would return of the plan."""

@@ -9,13 +9,26 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.chat4all.secrets.plugins.module_utils import catalog
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Service
+from ansible_collections.chat4all.secrets.plugins.module_utils.declared import service_options
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 
 ENVIRONMENT = {"POSTGRES_USER": "chat4all", "POSTGRES_DB": "app"}
 
 
-def service(name, image="app:1", **config):
-    return Service(name, image, config, {}, False)
+def service(name, image="app:1", job=False, **config):
+    return Service(name, image, config, {}, job)
+
+
+def container(name, status="running", health=None, exit_code=0, restarting=False):
+    return SimpleNamespace(
+        service=name,
+        name=f"demo-{name}-1",
+        status=status,
+        health=health,
+        exit_code=exit_code,
+        restarting=restarting,
+        running=status == "running",
+    )
 
 
 def project(*services):
@@ -25,7 +38,16 @@ def project(*services):
         services=found,
         directory="/srv/demo",
         consumers=lambda variables: {name: {"app", "postgres"} for name in variables},
+        waves=lambda names: [sorted(names)],
+        replace_mode=lambda name, _declared: ("job" if found[name].is_job else "start_first", ""),
+        evidence=lambda name, ready_log: ready_log or found[name].config.get("evidence", "health check"),
     )
+
+
+def plan(services, containers, options=None, skipped=()):
+    names = [one.name for one in services]
+    given = service_options(options or {}, names, "/srv/demo")
+    return catalog.roll_out_plan(project(*services), containers, names, given, list(skipped))
 
 
 def test_an_empty_entry_takes_the_defaults_of_engine_and_stack():
@@ -60,3 +82,55 @@ def test_another_kind_has_a_length_of_its_own(kind):
 def test_a_rule_that_cannot_be_met_is_refused_with_its_place(rule, said):
     with pytest.raises(SecretsError, match=said):
         catalog.resolve("postgres", {"generate": rule}, project())
+
+
+def test_a_plan_says_how_each_service_is_replaced():
+    after = {"service": "app", "exec": "reload all"}
+    found = plan([service("app"), service("b")], [container("app"), container("app")], {"b": {"after": after}})
+    assert found["refusals"] == []
+    assert [(one["service"], one["scale"], one["mode"], one["after"]) for one in found["waves"][0]] == [
+        ("app", 2, "start_first", ""),
+        ("b", 0, "start_first", "reload all"),
+    ]
+    with pytest.raises(SecretsError, match="skip_service=c: not a consumer; there are app"):
+        plan([service("app")], [], skipped=["c"])
+
+
+@pytest.mark.parametrize(
+    ("services", "containers", "options", "expected"),
+    [
+        (service("app"), container("app", health="healthy"), {}, []),
+        (
+            service("app"),
+            container("app", health="unhealthy"),
+            {},
+            [("unhealthy", "app is unhealthy now (demo-app-1)")],
+        ),
+        (service("app"), container("app", "restarting", restarting=True), {}, [("unhealthy", "app is restarting now")]),
+        (service("app"), container("app", "exited"), {}, [("unhealthy", "app is exited now")]),
+        (service("app", evidence="none"), container("app"), {}, [("weak", "app has neither health check nor log")]),
+        (service("app", evidence="none"), container("app"), {"app": {"ready_log": "Started"}}, []),
+        (
+            service("app", evidence="none"),
+            container("app", "paused"),
+            {},
+            [("unhealthy", "app is paused now"), ("weak", "app has neither")],
+        ),
+        (service("job", job=True), container("job", "exited"), {}, [("job", "job is a one-shot job that would run")]),
+        (service("job", job=True), container("job", "exited"), {"job": {"rerun": "safe"}}, []),
+        (
+            service("job", job=True),
+            container("job", "exited", exit_code=3),
+            {"job": {"rerun": "safe"}},
+            [("job_failed", "job failed (exit code 3); run it to its end first")],
+        ),
+    ],
+)
+def test_every_reason_not_to_begin_has_a_kind(services, containers, options, expected):
+    refusals = plan([services], [containers], options)["refusals"]
+    assert [one["kind"] for one in refusals] == [kind for kind, _text in expected]
+    assert all(one["text"].startswith(text) for one, (_kind, text) in zip(refusals, expected, strict=True))
+
+
+def test_what_has_no_container_is_not_a_reason():
+    assert plan([service("app", evidence="none"), service("job", job=True)], [])["refusals"] == []
