@@ -113,34 +113,53 @@ def roll_out_plan(
                 }
             )
             if mine:
-                refusals += [*_state_objections(name, mode, mine), *objections(name, mode, evidence, given)]
+                refusals += [
+                    *_state_objections(name, mode, mine),
+                    *objections(project, name, mode, reason, evidence, given),
+                ]
         waves.append(row)
     return {"waves": waves, "refusals": refusals}
 
 
-def objections(name: str, mode: str, evidence: str, options: ServiceOptions) -> list[dict[str, str]]:
+def objections(
+    project: Project, name: str, mode: str, reason: str, evidence: str, options: ServiceOptions
+) -> list[dict[str, str]]:
     """Return what speaks against replacing a service that has containers, however these are.
 
-    Each has a ``kind`` and a ``text``: ``job`` (a one-shot job that nobody has declared safe to run again), ``weak``
-    (nothing would show that the new container works).
+    Each has a ``kind`` and a ``text``: ``shared`` (another service lives inside its containers), ``impossible``
+    (start-first is declared where it cannot be), ``job`` (a one-shot job that nobody has declared safe to run again),
+    ``weak`` (nothing would show that the new container works).
     """
+    found = []
+    inside = project.inside(name)
+    if inside:
+        found.append(
+            _objection(
+                "shared",
+                f"{name}: {inside} runs inside {name}'s network or process space and would lose it; "
+                f"replace both by hand, or -e skip_service={name} (it stays stale)",
+            )
+        )
+    elif mode == "stop_first" and options.replace == "start_first":
+        text = f"secrets_services.{name}.replace: start_first is not possible: {reason}"
+        found.append(_objection("impossible", text))
     if mode == "job" and not options.rerun_safe:
-        return [
+        found.append(
             _objection(
                 "job",
                 f"{name} is a one-shot job that would run again with the new value; "
                 f"if that does no harm: secrets_services: {{{name}: {{rerun: safe}}}}",
             )
-        ]
+        )
     if evidence == "none":
-        return [
+        found.append(
             _objection(
                 "weak",
                 f"{name} has neither health check nor log pattern; give one "
                 f"(secrets_services: {{{name}: {{ready_log: 'Started .*'}}}}), or accept_weak=true",
             )
-        ]
-    return []
+        )
+    return found
 
 
 def _state_objections(name: str, mode: str, present: list[Container]) -> list[dict[str, str]]:

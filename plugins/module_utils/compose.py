@@ -352,21 +352,18 @@ class Project:
         service = self.services[name]
         if service.is_job:
             return "job", "others wait for it to end"
-        for other, facts in sorted(self.services.items()):
-            if name in _joined(facts.config):
-                raise SecretsError(
-                    f"{name}: {other} runs inside {name}'s network or process space and would lose it; "
-                    f"replace both by hand, or -e skip_service={name} (it stays stale)"
-                )
-        impossible = _one_at_a_time(service.config)
+        inside = self.inside(name)
+        impossible = f"{inside} runs inside it" if inside else _one_at_a_time(service.config)
         if impossible:
-            if declared == "start_first":
-                raise SecretsError(f"secrets_services.{name}.replace: start_first is not possible: {impossible}")
             return "stop_first", impossible
         if declared != "auto":
             return declared, "configured"
         owned = self._owns(name)
         return ("stop_first", owned) if owned else ("start_first", "")
+
+    def inside(self, name: str) -> str:
+        """Return a service that runs inside another one's network, IPC or process space; empty where none does."""
+        return min((other for other, facts in self.services.items() if name in _joined(facts.config)), default="")
 
     def evidence(self, name: str, ready_log: str = "") -> str:
         """Return what will show that a new container of the service works."""

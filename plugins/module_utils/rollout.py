@@ -205,7 +205,8 @@ class Rollout:
         # What was stopped is not started, and a job without a stale container has only been interrupted.
         if item.mode == "stopped" or (item.mode == "job" and not item.stale):
             return
-        for objection in objections(name, item.mode, item.evidence, self.settings.of(name)):
+        given = self.settings.of(name)
+        for objection in objections(self.project, name, item.mode, item.reason, item.evidence, given):
             if objection["kind"] != "weak" or not self.settings.accept_weak:
                 raise SecretsError(objection["text"])
 

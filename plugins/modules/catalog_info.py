@@ -83,8 +83,8 @@ credentials:
     plan:
       description: >-
         The waves of the roll-out (C(waves), each a list of services with C(mode), C(reason), C(evidence)) and every
-        reason not to begin (C(refusals), each with C(text) and C(kind), which is V(job), V(job_failed), V(unhealthy) or
-        V(weak)).
+        reason not to begin (C(refusals), each with C(text) and C(kind), which is V(job), V(job_failed), V(impossible),
+        V(shared), V(unhealthy) or V(weak)).
       type: dict
     server:
       description: The running container of the server, or V(null) where none runs.

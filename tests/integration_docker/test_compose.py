@@ -286,10 +286,9 @@ def test_what_is_declared_counts_where_it_is_possible(box):
     project = box.project()
     assert project.replace_mode("plain", "stop_first") == ("stop_first", "configured")
     assert project.replace_mode("data", "start_first") == ("start_first", "configured")
-    with pytest.raises(SecretsError, match="start_first is not possible: fixed container_name"):
-        project.replace_mode("fixed", "start_first")
-    with pytest.raises(SecretsError, match="guest runs inside host's network"):
-        project.replace_mode("host")
+    assert project.replace_mode("fixed", "start_first") == ("stop_first", "fixed container_name")
+    assert project.replace_mode("host", "start_first") == ("stop_first", "guest runs inside it")
+    assert (project.inside("host"), project.inside("guest")) == ("guest", "")
 
 
 def test_evidence_is_a_health_check_or_a_log_line(box):

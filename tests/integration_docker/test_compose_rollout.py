@@ -499,3 +499,11 @@ def test_a_stack_started_with_another_env_file_is_read_and_rolled_with_it(box, g
     before = box.ids()
     box.compose("--env-file", ".env.production", "up", "--detach")
     assert box.ids() == before
+
+
+def test_what_another_service_lives_inside_is_planned_and_refused(box):
+    box.start({"vpn": service(), "app": service(network_mode="service:vpn")})
+    before = box.ids()
+    assert box.roll(services=["app"], check=True)["services"]["app"]["mode"] == "stop_first"
+    assert "vpn: app runs inside vpn's network" in box.failing().message
+    assert box.ids() == before

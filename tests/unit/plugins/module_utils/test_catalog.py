@@ -39,7 +39,10 @@ def project(*services):
         directory="/srv/demo",
         consumers=lambda variables: {name: {"app", "postgres"} for name in variables},
         waves=lambda names: [sorted(names)],
-        replace_mode=lambda name, _declared: ("job" if found[name].is_job else "start_first", ""),
+        replace_mode=lambda name, _declared: found[name].config.get(
+            "mode", ("job" if found[name].is_job else "start_first", "")
+        ),
+        inside=lambda name: found[name].config.get("inside", ""),
         evidence=lambda name, ready_log: ready_log or found[name].config.get("evidence", "health check"),
     )
 
@@ -115,6 +118,13 @@ def test_a_plan_says_how_each_service_is_replaced():
             container("app", "paused"),
             {},
             [("unhealthy", "app is paused now"), ("weak", "app has neither")],
+        ),
+        (service("vpn", inside="app"), container("vpn"), {}, [("shared", "vpn: app runs inside vpn's network")]),
+        (
+            service("app", mode=("stop_first", "host port 80")),
+            container("app"),
+            {"app": {"replace": "start_first"}},
+            [("impossible", "secrets_services.app.replace: start_first is not possible: host port 80")],
         ),
         (service("job", job=True), container("job", "exited"), {}, [("job", "job is a one-shot job that would run")]),
         (service("job", job=True), container("job", "exited"), {"job": {"rerun": "safe"}}, []),

@@ -106,8 +106,8 @@ def test_waves_leave_out_what_stays_but_keep_its_order(tmp_path):
 def test_a_shared_network_is_a_dependency(tmp_path):
     found = project(tmp_path, FakeDocker(model({"vpn": {}, "app": {"network_mode": "service:vpn"}})))
     assert found.waves(["vpn", "app"]) == [["vpn"], ["app"]]
-    with pytest.raises(SecretsError, match="app runs inside vpn's network.*skip_service=vpn"):
-        found.replace_mode("vpn")
+    assert (found.inside("vpn"), found.inside("app")) == ("app", "")
+    assert found.replace_mode("vpn") == ("stop_first", "app runs inside it")
 
 
 def test_consumers_by_a_marker_by_a_whole_file_and_by_mounted_secrets(tmp_path):
