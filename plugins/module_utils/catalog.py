@@ -10,6 +10,7 @@ secret value.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,11 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.declared import S
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import TYPES, Engine, engine_named, engine_of
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.generate import policy
+
+AUTHORITY = re.compile(r"//([^/?#\s'\"]+)")
+# Between a login and a path, or with a port; a segment of a path is no host, and host-2 another one.
+HOST = re.compile(r"(?:@([\w.-]+)(?=[:/,?\s]|$)|(?<![\w.:/@-])([\w.-]+)(?=:[0-9]+(?![\w.-])))")
+HOST_VARIABLE = re.compile(r"HOST|ADDR|UPSTREAM|ENDPOINT|BROKER|URL|URI", re.IGNORECASE)
 
 
 def resolve(name: str, entry: dict[str, Any], project: Project) -> dict[str, Any]:
@@ -79,9 +85,43 @@ def _rule(engine: Engine, given: dict[str, Any], where: str) -> dict[str, Any]:
     return rule
 
 
+def hosts(variable: str, value: str) -> set[str]:
+    """Return the hosts that a value of an environment names, ports and logins left out, in small letters.
+
+    A word alone is a host only where the variable's name says so.
+    """
+    found = set()
+    for authority in AUTHORITY.findall(value):
+        found |= {one.rpartition("@")[2].partition(":")[0] for one in authority.split(",")}
+    found |= {match for pair in HOST.findall(value) for match in pair}
+    if HOST_VARIABLE.search(variable):
+        found |= set(re.split(r"[\s,;]+", value))
+    return {one.lower() for one in found if one}
+
+
+def called_by(project: Project, name: str, server: str) -> list[str]:
+    """Return the services, save the server, whose environment names a service as a host.
+
+    Docker's DNS shows a new container before it is healthy, so they see some refused calls when it is replaced
+    start-first. Those that come through a proxy which checks its health do not.
+    """
+    networks = (project.services[name].config.get("networks") or {}).values()
+    names = {name, *(alias for facts in networks for alias in (facts or {}).get("aliases") or [])}
+    wanted = {one.lower() for one in names}
+    return sorted(
+        other.name
+        for other in project.services.values()
+        if other.name not in (name, server)
+        and any(
+            wanted & hosts(variable, str(value)) for variable, value in (other.config.get("environment") or {}).items()
+        )
+    )
+
+
 def roll_out_plan(
     project: Project,
     present: list[Container],
+    server: str,
     consumers: list[str],
     options: Mapping[str, ServiceOptions],
     skipped: list[str],
@@ -110,6 +150,7 @@ def roll_out_plan(
                     "reason": reason,
                     "evidence": evidence,
                     "after": given.after.exec if given.after else "",
+                    "called_by": called_by(project, name, server) if mode == "start_first" else [],
                 }
             )
             if mine:

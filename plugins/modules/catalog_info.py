@@ -82,7 +82,9 @@ credentials:
       type: str
     plan:
       description: >-
-        The waves of the roll-out (C(waves), each a list of services with C(mode), C(reason), C(evidence)) and every
+        The waves of the roll-out (C(waves), each a list of services with C(mode), C(reason), C(evidence) and
+        C(called_by), the services that call one that is replaced start-first by its name and so see some refused calls)
+        and every
         reason not to begin (C(refusals), each with C(text) and C(kind), which is V(job), V(job_failed), V(impossible),
         V(shared), V(unhealthy) or V(weak)).
       type: dict
@@ -166,7 +168,7 @@ def examine(params: dict) -> dict:
         facts["server"] = {"id": running.id, "name": running.name} if running else None
         facts["has_data"] = project.has_data(server.name)
         facts["plan"] = catalog_facts.roll_out_plan(
-            project, containers, facts["consumers"], services, params["skip_services"]
+            project, containers, server.name, facts["consumers"], services, params["skip_services"]
         )
         found[name] = present
         credentials[name] = facts

@@ -28,6 +28,10 @@ description:
 notes:
   - Containers get new names and addresses. A proxy that looks up names at its start only needs a reload, see C(after)
     in O(options).
+  - Docker's DNS shows a new container before it is healthy. Who calls a service by its name, and not through a proxy that
+    checks its health, sees some refused calls while it is replaced start-first; M(chat4all.secrets.catalog_info) names
+    them (C(called_by)). Where that must not be, declare C(replace=stop_first), whose gap is announced, or put a proxy in
+    between.
   - Where C(replace=start_first) is declared for a service with anonymous volumes, the new container begins with empty
     ones; those of the old one are left to C(docker volume prune).
 extends_documentation_fragment:

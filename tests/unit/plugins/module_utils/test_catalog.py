@@ -50,7 +50,7 @@ def project(*services):
 def plan(services, containers, options=None, skipped=()):
     names = [one.name for one in services]
     given = service_options(options or {}, names, "/srv/demo")
-    return catalog.roll_out_plan(project(*services), containers, names, given, list(skipped))
+    return catalog.roll_out_plan(project(*services), containers, "postgres", names, given, list(skipped))
 
 
 def test_an_empty_entry_takes_the_defaults_of_engine_and_stack():
@@ -144,3 +144,75 @@ def test_every_reason_not_to_begin_has_a_kind(services, containers, options, exp
 
 def test_what_has_no_container_is_not_a_reason():
     assert plan([service("app", evidence="none"), service("job", job=True)], [])["refusals"] == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "http://user-service:8080/work",
+        "http://user-service",
+        "https://user-service/",
+        "http://user-service?x=1",
+        "http://anna:pw@user-service:8080/x",
+        "http://User-Service:8080",
+        "user-service:8080",
+        "message-service:8080,user-service:8080",
+        "amqp://anna:p@ss@user-service/vhost",
+        "mongodb://a:b@one:27017,user-service:27017/db",
+        "jdbc:oracle:thin:@user-service:1521/x",
+        "anna:pw@user-service/db",
+        "tcp://[::1]:1 dns=user-service:53",
+        '{"url": "http://user-service:8080/"}',
+    ],
+)
+def test_a_host_in_an_environment_is_recognized(value):
+    assert "user-service" in catalog.hosts("X", value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "http://proxy:8080/user-service/work",
+        "http://proxy:8080/user-service:8080",
+        "http://proxy:8080/user-service",
+        "http://proxy/?to=user-service",
+        "http://user-service-2:8080",
+        "http://my-user-service:8080",
+        "http://user-service.example.com/",
+        "user-service-2:8080",
+        "my-user-service:8080",
+        "user-service:latest",
+        "user-service:8080-x",
+        "registry/user-service:8080",
+        "user-service",
+        "user-service started",
+        "",
+    ],
+)
+def test_what_only_looks_like_the_host_is_not(value):
+    assert "user-service" not in catalog.hosts("X", value)
+
+
+def test_a_word_alone_is_a_host_where_the_variable_says_so():
+    assert "user-service" in catalog.hosts("USER_SERVICE_HOST", "user-service")
+    assert "user-service" in catalog.hosts("UPSTREAMS", "message-service, user-service")
+    assert "user-service" not in catalog.hosts("SERVICE_NAME", "user-service")
+
+
+def test_the_plan_says_who_calls_a_service_directly():
+    calls = {"DIRECT_URL": "http://user-service:8080/work", "UPSTREAM_URL": "http://proxy:8080/message-service/work"}
+    services = [
+        service("api-gateway", environment=calls),
+        service("aliased", networks={"default": {"aliases": ["users"]}, "other": None}),
+        service("by-alias", environment={"URL": "http://users:80", "EMPTY": None, "PORT": 5}),
+        service("fixed", mode=("stop_first", "configured")),
+        service("message-service"),
+        service("postgres", environment={"URL": "http://user-service:8080/work", "HOST": "fixed"}),
+        service("user-service", environment={"SELF_URL": "http://user-service:8080/"}),
+        service("z", environment={"HOST": "fixed"}),
+    ]
+    [wave] = plan(services, [])["waves"]
+    assert {one["service"]: one["called_by"] for one in wave if one["called_by"]} == {
+        "aliased": ["by-alias"],
+        "user-service": ["api-gateway"],
+    }
