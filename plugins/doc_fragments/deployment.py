@@ -21,7 +21,9 @@ options:
     elements: path
     default: []
   env_file:
-    description: The file with the variables, C(.env) in O(project_dir) by default; the variable C(secrets_env_file).
+    description:
+      - The file with the variables, in O(project_dir) unless its path is absolute; the variable C(secrets_env_file).
+      - By default the one that the running containers were started with (C(--env-file)), else C(.env).
     type: path
   catalog:
     description: The credentials by name; the variable C(secrets_catalog).

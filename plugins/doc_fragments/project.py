@@ -21,7 +21,9 @@ options:
     elements: path
     default: []
   env_file:
-    description: The file with the variables; C(.env) in O(project_dir) by default.
+    description:
+      - The file with the variables, in O(project_dir) unless its path is absolute.
+      - By default the one that the running containers were started with (C(--env-file)), else C(.env).
     type: path
   project_name:
     description: The project's name; that of the running containers, or Compose's own choice, by default.

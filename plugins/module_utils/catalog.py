@@ -11,79 +11,32 @@ secret value.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Container, Project, Service
+from ansible_collections.chat4all.secrets.plugins.module_utils.declared import ServiceOptions
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import TYPES, Engine, engine_named, engine_of
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.module_utils.generate import policy
 
-ENTRY_KEYS = {
-    "engine",
-    "service",
-    "role",
-    "database",
-    "variables",
-    "strategy",
-    "generate",
-    "interval",
-    "priority",
-    "grace",
-}
-SERVICE_KEYS = {"replace", "ready_log", "failure_log", "rerun", "after", "timeout"}
-DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def seconds(value: Any, where: str) -> int:
-    """Return a duration in seconds; it is written as a number of seconds or as ``90d``, ``12h``, ``30m``, ``45s``."""
-    match = re.fullmatch(r"(\d+)\s*([smhd]?)", str(value))
-    if not match:
-        raise SecretsError(f"{where}: {value!r} is no duration; write 90d, 12h, 30m or 45s")
-    return int(match.group(1)) * DURATION_UNITS[match.group(2) or "s"]
-
-
-def check_catalog(catalog: Any) -> None:
-    """Refuse a catalog with an unknown shape, before anything is looked at."""
-    if not isinstance(catalog, dict) or not catalog:
-        raise SecretsError("secrets_catalog: names no credential; write for example secrets_catalog: {postgres: {}}")
-    for name, entry in catalog.items():
-        where = f"secrets_catalog.{name}"
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", str(name)):
-            raise SecretsError(f"{where}: a name is made of letters, digits, '_', '-' and '.'")
-        if not isinstance(entry, dict):
-            raise SecretsError(f"{where}: must be a mapping; {{}} takes every default")
-        unknown = sorted(set(entry) - ENTRY_KEYS)
-        if unknown:
-            raise SecretsError(f"{where}.{unknown[0]}: unknown key; known: {', '.join(sorted(ENTRY_KEYS))}")
-        if "engine" in entry:
-            engine_named(str(entry["engine"]), f"{where}.engine")
-        for key in ("interval", "grace"):
-            if key in entry:
-                seconds(entry[key], f"{where}.{key}")
-
-
-def check_services(options: Any, project: Project) -> None:
-    """Refuse exceptions for services that do not exist or say what nobody understands."""
-    if not isinstance(options, dict):
-        raise SecretsError("secrets_services: must be a mapping of service names")
-    for service, given in options.items():
-        where = f"secrets_services.{service}"
-        if service not in project.services:
-            raise SecretsError(f"{where}: no such service in {project.directory}; there are {_names(project)}")
-        if not isinstance(given, dict):
-            raise SecretsError(f"{where}: must be a mapping, for example {{replace: stop_first}}")
-        unknown = sorted(set(given) - SERVICE_KEYS)
-        if unknown:
-            raise SecretsError(f"{where}.{unknown[0]}: unknown key; known: {', '.join(sorted(SERVICE_KEYS))}")
+AUTHORITY = re.compile(r"//([^/?#\s'\"]+)")
+# Between a login and a path, or with a port; a segment of a path is no host, and host-2 another one.
+HOST = re.compile(r"(?:@([\w.-]+)(?=[:/,?\s]|$)|(?<![\w.:/@-])([\w.-]+)(?=:[0-9]+(?![\w.-])))")
+HOST_VARIABLE = re.compile(r"HOST|ADDR|UPSTREAM|ENDPOINT|BROKER|URL|URI", re.IGNORECASE)
 
 
 def resolve(name: str, entry: dict[str, Any], project: Project) -> dict[str, Any]:
-    """Return what is known of one credential: its engine, server, variables, strategy, rule and consumers."""
+    """Return what is known of one credential: its engine, server, variables, strategy, rule and consumers.
+
+    ``entry`` is one of a checked catalog.
+    """
     where = f"secrets_catalog.{name}"
     server, engine = _server(name, entry, project)
     variables = {**engine.variables, **entry.get("variables", {})}
     if set(variables) != {"user", "password"}:
         raise SecretsError(f"{where}.variables: needs exactly user and password, has {sorted(variables) or 'none'}")
-    strategy = str(entry.get("strategy", engine.strategies[0]))
+    strategy = entry.get("strategy", engine.strategies[0])
     if strategy not in engine.strategies:
         raise SecretsError(f"{where}.strategy: {engine.name} has {' and '.join(engine.strategies)}, not {strategy!r}")
 
@@ -107,22 +60,71 @@ def resolve(name: str, entry: dict[str, Any], project: Project) -> dict[str, Any
         "service": server.name,
         "image": server.image,
         "port": engine.port,
-        "role": str(entry.get("role", user)),
+        "role": entry.get("role", user),
         "database": str(entry.get("database") or environment.get(engine.server_database) or user),
         "variables": variables,
         # What the server itself reads (at its first start only); none once provisioning has separated them.
         "server_variables": sorted(variable for variable in used_by if server.name in used_by[variable]),
         "consumers": consumers,
         "literal_user": literal if strategy == "pair" else [],
-        "generate": {**engine.generate, **entry.get("generate", {})},
-        "interval": seconds(entry.get("interval", f"{engine.interval}d"), f"{where}.interval"),
-        "grace": seconds(entry.get("grace", 0), f"{where}.grace"),
-        "priority": str(entry.get("priority", engine.priority)),
+        "generate": _rule(engine, entry.get("generate", {}), f"{where}.generate"),
+        "interval": entry.get("interval", engine.interval * 86400),
+        "grace": entry.get("grace", 0),
+        "priority": entry.get("priority", engine.priority),
     }
 
 
+def _rule(engine: Engine, given: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return the rule by which values are made; the engine's own does not fit another kind than its own."""
+    same = given.get("kind") in (None, engine.generate["kind"])
+    rule = {**(engine.generate if same else {}), **given}
+    try:
+        policy(**rule)
+    except SecretsError as error:
+        raise SecretsError(f"{where}.{error.message}") from None
+    return rule
+
+
+def hosts(variable: str, value: str) -> set[str]:
+    """Return the hosts that a value of an environment names, ports and logins left out, in small letters.
+
+    A word alone is a host only where the variable's name says so.
+    """
+    found = set()
+    for authority in AUTHORITY.findall(value):
+        found |= {one.rpartition("@")[2].partition(":")[0] for one in authority.split(",")}
+    found |= {match for pair in HOST.findall(value) for match in pair}
+    if HOST_VARIABLE.search(variable):
+        found |= set(re.split(r"[\s,;]+", value))
+    return {one.lower() for one in found if one}
+
+
+def called_by(project: Project, name: str, server: str) -> list[str]:
+    """Return the services, save the server, whose environment names a service as a host.
+
+    Docker's DNS shows a new container before it is healthy, so they see some refused calls when it is replaced
+    start-first. Those that come through a proxy which checks its health do not.
+    """
+    networks = (project.services[name].config.get("networks") or {}).values()
+    names = {name, *(alias for facts in networks for alias in (facts or {}).get("aliases") or [])}
+    wanted = {one.lower() for one in names}
+    return sorted(
+        other.name
+        for other in project.services.values()
+        if other.name not in (name, server)
+        and any(
+            wanted & hosts(variable, str(value)) for variable, value in (other.config.get("environment") or {}).items()
+        )
+    )
+
+
 def roll_out_plan(
-    project: Project, present: list[Container], consumers: list[str], options: dict[str, Any], skipped: list[str]
+    project: Project,
+    present: list[Container],
+    server: str,
+    consumers: list[str],
+    options: Mapping[str, ServiceOptions],
+    skipped: list[str],
 ) -> dict[str, Any]:
     """Return the waves, how each consumer is replaced, and every reason not to begin."""
     unknown = sorted(set(skipped) - set(consumers))
@@ -136,9 +138,9 @@ def roll_out_plan(
     for wave in project.waves(rolled):
         row = []
         for name in wave:
-            given = options.get(name, {})
-            mode, reason = project.replace_mode(name, given)
-            evidence = project.evidence(name, given)
+            given = options.get(name, ServiceOptions())
+            mode, reason = project.replace_mode(name, given.replace)
+            evidence = project.evidence(name, given.ready_log)
             mine = containers.get(name, [])
             row.append(
                 {
@@ -147,44 +149,83 @@ def roll_out_plan(
                     "mode": mode,
                     "reason": reason,
                     "evidence": evidence,
-                    "after": (given.get("after") or {}).get("exec", ""),
+                    "after": given.after.exec if given.after else "",
+                    "called_by": called_by(project, name, server) if mode == "start_first" else [],
                 }
             )
-            if mode == "job":
-                refusals += _job_refusals(name, given, mine)
-            else:
-                refusals += _service_refusals(name, evidence, mine)
+            if mine:
+                refusals += [
+                    *_state_objections(name, mode, mine),
+                    *objections(project, name, mode, reason, evidence, given),
+                ]
         waves.append(row)
     return {"waves": waves, "refusals": refusals}
 
 
-def _job_refusals(name: str, given: dict[str, Any], present: list[Container]) -> list[str]:
-    if present and given.get("rerun") != "safe":
+def objections(
+    project: Project, name: str, mode: str, reason: str, evidence: str, options: ServiceOptions
+) -> list[dict[str, str]]:
+    """Return what speaks against replacing a service that has containers, however these are.
+
+    Each has a ``kind`` and a ``text``: ``shared`` (another service lives inside its containers), ``impossible``
+    (start-first is declared where it cannot be), ``job`` (a one-shot job that nobody has declared safe to run again),
+    ``weak`` (nothing would show that the new container works).
+    """
+    found = []
+    inside = project.inside(name)
+    if inside:
+        found.append(
+            _objection(
+                "shared",
+                f"{name}: {inside} runs inside {name}'s network or process space and would lose it; "
+                f"replace both by hand, or -e skip_service={name} (it stays stale)",
+            )
+        )
+    elif mode == "stop_first" and options.replace == "start_first":
+        text = f"secrets_services.{name}.replace: start_first is not possible: {reason}"
+        found.append(_objection("impossible", text))
+    if mode == "job" and not options.rerun_safe:
+        found.append(
+            _objection(
+                "job",
+                f"{name} is a one-shot job that would run again with the new value; "
+                f"if that does no harm: secrets_services: {{{name}: {{rerun: safe}}}}",
+            )
+        )
+    if evidence == "none":
+        found.append(
+            _objection(
+                "weak",
+                f"{name} has neither health check nor log pattern; give one "
+                f"(secrets_services: {{{name}: {{ready_log: 'Started .*'}}}}), or accept_weak=true",
+            )
+        )
+    return found
+
+
+def _state_objections(name: str, mode: str, present: list[Container]) -> list[dict[str, str]]:
+    """Return what is wrong with a service already: ``job_failed``, ``unhealthy``."""
+    if mode == "job":
         return [
-            f"{name} is a one-shot job that would run again with the new value; "
-            f"if that does no harm: secrets_services: {{{name}: {{rerun: safe}}}}"
+            _objection("job_failed", f"{name} failed (exit code {container.exit_code}); run it to its end first")
+            for container in present
+            if not container.running and container.exit_code
         ]
-    return [
-        f"{name} failed (exit code {container.exit_code}); run it to its end first"
+    states = [
+        (container, "restarting" if container.restarting else container.health or container.status)
         for container in present
-        if not container.running and container.exit_code
+    ]
+    return [
+        _objection(
+            "unhealthy", f"{name} is {state} now ({container.name}); fix it, or -e skip_service={name} (it stays stale)"
+        )
+        for container, state in states
+        if state not in ("healthy", "running")
     ]
 
 
-def _service_refusals(name: str, evidence: str, present: list[Container]) -> list[str]:
-    refusals = []
-    for container in present:
-        state = "restarting" if container.restarting else container.health or container.status
-        if state not in ("healthy", "running"):
-            refusals.append(
-                f"{name} is {state} now ({container.name}); fix it, or -e skip_service={name} (it stays stale)"
-            )
-    if present and evidence == "none":
-        refusals.append(
-            f"{name} has neither health check nor log pattern; give one "
-            f"(secrets_services: {{{name}: {{ready_log: 'Started .*'}}}}), or -e accept_weak=true"
-        )
-    return refusals
+def _objection(kind: str, text: str) -> dict[str, str]:
+    return {"kind": kind, "text": text}
 
 
 def _server(name: str, entry: dict[str, Any], project: Project) -> tuple[Service, Engine]:
@@ -198,7 +239,7 @@ def _server(name: str, entry: dict[str, Any], project: Project) -> tuple[Service
     elif name in project.services:
         server = project.services[name]
     else:
-        wanted = engine_named(str(entry["engine"]), f"{where}.engine") if "engine" in entry else engine_of(name)
+        wanted = engine_named(entry["engine"], f"{where}.engine") if "engine" in entry else engine_of(name)
         found = [s for s in project.services.values() if wanted and engine_of(s.image) == wanted]
         if len(found) != 1:
             what = "no service" if not found else " and ".join(sorted(s.name for s in found))
@@ -208,7 +249,7 @@ def _server(name: str, entry: dict[str, Any], project: Project) -> tuple[Service
             )
         server = found[0]
     if "engine" in entry:
-        return server, engine_named(str(entry["engine"]), f"{where}.engine")
+        return server, engine_named(entry["engine"], f"{where}.engine")
     engine = engine_of(server.image) or engine_of(server.name)
     if engine is None:
         raise SecretsError(

@@ -131,12 +131,14 @@ class Project:
     ) -> None:
         self.docker = docker
         self.directory = directory
+        # The one file with the project's variables, for whoever reads or writes it.
         self.env_file = os.path.join(directory, env_file or ".env")
         self._files = list(files)
         # A running service of a profile is one like any other.
         self._flags = ["--project-directory", directory, "--profile", "*"]
         if env_file:
-            self._flags += ["--env-file", self.env_file]
+            # One that is still to be written is an empty one; Compose would refuse.
+            self._flags += ["--env-file", self.env_file if os.path.lexists(self.env_file) else os.devnull]
         if name:
             self._flags += ["--project-name", name]
         self._env_values = Masker()
@@ -160,7 +162,7 @@ class Project:
         # Compose hashes absolute paths, so the folder has to be spelled as it was when the containers were made.
         directory = labels.get("project.working_dir") or directory
         name = name or labels.get("project")
-        env_file = env_file or labels.get("project.environment_file")
+        env_file = env_file or cls._started_with(directory, labels.get("project.environment_file", ""))
         files = [os.path.join(directory, path) for path in files]
         if not files:
             plain = cls._plain_files(directory, os.path.join(directory, env_file or ".env"))
@@ -195,6 +197,20 @@ class Project:
                 "say which one: project_name"
             )
         return next(iter(found.values()), {})
+
+    @staticmethod
+    def _started_with(directory: str, label: str) -> str | None:
+        """Return the env file that the containers were started with; ``None`` where it was not named."""
+        if not label or os.path.exists(os.path.join(directory, label)):
+            return label or None
+        if "," in label:
+            raise SecretsError(
+                f"{directory}: was started with several env files ({label}); keep the variables in one of them"
+            )
+        raise SecretsError(
+            f"{os.path.join(directory, label)}: no such file, but the running containers were started with "
+            f"--env-file {label}; say where it is: secrets_env_file"
+        )
 
     @staticmethod
     def _plain_files(directory: str, env_file: str) -> list[str]:
@@ -331,37 +347,31 @@ class Project:
             by_level.setdefault(level(name), []).append(name)
         return [by_level[number] for number in sorted(by_level)]
 
-    def replace_mode(self, name: str, options: Mapping[str, Any]) -> tuple[str, str]:
+    def replace_mode(self, name: str, declared: str = "auto") -> tuple[str, str]:
         """Return how a service is replaced (``start_first``, ``stop_first``, ``job``), and why."""
         service = self.services[name]
-        declared = options.get("replace", "auto")
-        if declared not in ("auto", "start_first", "stop_first"):
-            raise SecretsError(f"secrets_services.{name}.replace: {declared!r} is neither start_first nor stop_first")
         if service.is_job:
             return "job", "others wait for it to end"
-        for other, facts in sorted(self.services.items()):
-            if name in _joined(facts.config):
-                raise SecretsError(
-                    f"{name}: {other} runs inside {name}'s network or process space and would lose it; "
-                    f"replace both by hand, or -e skip_service={name} (it stays stale)"
-                )
-        impossible = _one_at_a_time(service.config)
+        inside = self.inside(name)
+        impossible = f"{inside} runs inside it" if inside else _one_at_a_time(service.config)
         if impossible:
-            if declared == "start_first":
-                raise SecretsError(f"secrets_services.{name}.replace: start_first is not possible: {impossible}")
             return "stop_first", impossible
         if declared != "auto":
             return declared, "configured"
         owned = self._owns(name)
         return ("stop_first", owned) if owned else ("start_first", "")
 
-    def evidence(self, name: str, options: Mapping[str, Any]) -> str:
+    def inside(self, name: str) -> str:
+        """Return a service that runs inside another one's network, IPC or process space; empty where none does."""
+        return min((other for other, facts in self.services.items() if name in _joined(facts.config)), default="")
+
+    def evidence(self, name: str, ready_log: str = "") -> str:
         """Return what will show that a new container of the service works."""
         service = self.services[name]
         if service.is_job:
             return "exit code 0"
-        if options.get("ready_log"):
-            return f'log "{options["ready_log"]}"'
+        if ready_log:
+            return f'log "{ready_log}"'
         check = service.config.get("healthcheck") or {}
         test = check.get("test") or (self._image_config(service.image).get("Healthcheck") or {}).get("Test")
         return "health check" if test and test[0] != "NONE" and not check.get("disable") else "none"

@@ -39,6 +39,9 @@ BCRYPT_MAX_BYTES = 72
 
 VERIFIER = re.compile(r"SCRAM-SHA-256\$([1-9]\d{0,8}):([A-Za-z0-9+/]+=*)\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+")
 
+# What a rule may say: the arguments of policy().
+RULE_KEYS = ("kind", "length", "min_classes", "min_entropy", "forbidden")
+
 HASHES = ("scram_sha_256", "bcrypt", "sha512_crypt")
 
 
@@ -102,8 +105,7 @@ def policy(
     catalog may be passed as it is: unknown keys and wrong types are refused, too.
     """
     if unknown:
-        known = "kind, length, min_classes, min_entropy, forbidden"
-        raise SecretsError(f"{min(unknown)}: no part of a generation rule; there are {known}")
+        raise SecretsError(f"{min(unknown)}: no part of a generation rule; there are {', '.join(RULE_KEYS)}")
     if not isinstance(kind, str) or kind not in KINDS:
         raise SecretsError(f"kind: unknown {kind!r}; use {', '.join(KINDS)}")
     if not isinstance(forbidden, str):

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,19 +32,14 @@ def read_env(path: str, names: Iterable[str]) -> dict[str, str]:
     return dotenv.values(text, names=names, where=path)
 
 
-def env_path(params: dict[str, Any], project: Project) -> str:
-    """Return the env file of a project: the one given, or ``.env``."""
-    return params["env_file"] or os.path.join(project.directory, ".env")
-
-
-def secret_values(params: dict[str, Any], project: Project, variables: Iterable[str]) -> set[str]:
+def secret_values(project: Project, variables: Iterable[str]) -> set[str]:
     """Return what must never be shown: the variables' values in the env file, and wherever containers hold them.
 
     A container made before the last change holds an older value, under whatever name its service gives it: an
     environment value is taken for a secret when its name is one of the variables, or when it says that it is one.
     """
     wanted = set(variables)
-    values = set(read_env(env_path(params, project), wanted).values())
+    values = set(read_env(project.env_file, wanted).values())
     for container in project.containers():
         for name, value in container.env.items():
             if name in wanted or any(word in name.upper() for word in ("PASSWORD", "SECRET", "TOKEN", "PASSWD", "KEY")):

@@ -16,14 +16,15 @@ import datetime
 import json
 import os
 import re
-import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.chat4all.secrets.plugins.module_utils.catalog import objections
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Container, Project
+from ansible_collections.chat4all.secrets.plugins.module_utils.declared import ServiceOptions
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import atomic_write, read_plain_file
 from ansible_collections.chat4all.secrets.plugins.module_utils.logs import (
@@ -51,7 +52,7 @@ class Settings:
     """How to roll: seconds, and which services may be touched."""
 
     services: Sequence[str]
-    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    options: Mapping[str, ServiceOptions] = field(default_factory=dict)
     parallel: int = 16
     timeout: float = 120
     quiet: float = 1
@@ -62,11 +63,11 @@ class Settings:
     progress: str | None = None
     state_dir: str | None = None
 
-    def of(self, service: str) -> Mapping[str, Any]:
-        return self.options.get(service) or {}
+    def of(self, service: str) -> ServiceOptions:
+        return self.options.get(service, ServiceOptions())
 
     def timeout_of(self, service: str) -> float:
-        return float(self.of(service).get("timeout") or self.timeout)
+        return self.of(service).timeout or self.timeout
 
 
 class Journal:
@@ -137,19 +138,15 @@ class Rollout:
             raise SecretsError(f"{unknown[0]}: no such service in {project.directory}; there are {known}")
         self.failures = patterns([*DEFAULT_FAILURES, *settings.failure_log], "failure_log")
         self.success = {
-            name: patterns([given["ready_log"]], f"secrets_services.{name}.ready_log")
+            name: patterns([given.ready_log], f"secrets_services.{name}.ready_log")
             for name, given in settings.options.items()
-            if given.get("ready_log")
+            if given.ready_log
         }
         self.own_failures = {
-            name: patterns(_listed(given.get("failure_log")), f"secrets_services.{name}.failure_log")
+            name: patterns(given.failure_log, f"secrets_services.{name}.failure_log")
             for name, given in settings.options.items()
         }
-        self.afters = {
-            name: _command(name, given["after"], project)
-            for name, given in settings.options.items()
-            if given.get("after")
-        }
+        self.afters = {name: given.after for name, given in settings.options.items() if given.after}
         self.journal = Journal(settings.state_dir)
         self.not_running: list[str] = []
 
@@ -195,26 +192,23 @@ class Rollout:
         if not stale and not half_made and not created and sum(one.running for one in fresh) >= want:
             return None
         given = self.settings.of(name)
-        mode, reason = self.project.replace_mode(name, given)
-        return Replacement(name, mode, reason, self.project.evidence(name, given), want, stale, fresh)
+        mode, reason = self.project.replace_mode(name, given.replace)
+        return Replacement(name, mode, reason, self.project.evidence(name, given.ready_log), want, stale, fresh)
 
     def _refuse(self, item: Replacement) -> None:
         name = item.service
-        if item.mode == "job" and item.stale and self.settings.of(name).get("rerun") != "safe":
-            raise SecretsError(
-                f"{name} is a one-shot job that would run again with the new value; "
-                f"if that does no harm: secrets_services: {{{name}: {{rerun: safe}}}}"
-            )
         for container in [*item.stale, *item.fresh]:
             if container.status == "paused":
                 raise SecretsError(f"{name}: {container.name} is paused; unpause or stop it first")
         if item.mode == "job" and any(container.running for container in item.stale):
             raise SecretsError(f"{name}: the job is running now; run this again when it has ended")
-        if item.mode != "stopped" and item.evidence == "none" and not self.settings.accept_weak:
-            raise SecretsError(
-                f"{name} has neither health check nor log pattern; give one "
-                f"(secrets_services: {{{name}: {{ready_log: 'Started .*'}}}}), or accept_weak"
-            )
+        # What was stopped is not started, and a job without a stale container has only been interrupted.
+        if item.mode == "stopped" or (item.mode == "job" and not item.stale):
+            return
+        given = self.settings.of(name)
+        for objection in objections(self.project, name, item.mode, item.reason, item.evidence, given):
+            if objection["kind"] != "weak" or not self.settings.accept_weak:
+                raise SecretsError(objection["text"])
 
     def outline(self, waves: Sequence[Sequence[Replacement]]) -> dict[str, Any]:
         """Return what :meth:`run` would return of the plan."""
@@ -463,13 +457,14 @@ class Rollout:
         Returns when (by the monotonic clock) the last command ended; 0 where there is none.
         """
         wanted = {self.afters[item.service]: item for item in batch if item.service in self.afters}
-        for (service, command), item in wanted.items():
-            for container in self.project.containers([service]):
+        for after, item in wanted.items():
+            for container in self.project.containers([after.service]):
                 if container.running:
-                    done = self.docker.run("exec", container.id, *command, check=False)
+                    done = self.docker.run("exec", container.id, *after.command, check=False)
                     if done.returncode != 0:
                         said = self.docker.last_line(done.stderr or done.stdout)
-                        raise Failure(item.service, None, f"after, in {service}: exit code {done.returncode}: {said}")
+                        reason = f"after, in {after.service}: exit code {done.returncode}: {said}"
+                        raise Failure(item.service, None, reason)
         return time.monotonic() if wanted else 0.0
 
     def _retire(self, containers: Sequence[Container]) -> None:
@@ -574,20 +569,3 @@ def _said(watch: LogWatch) -> str:
 
 def _took(item: Replacement) -> str:
     return f"{time.monotonic() - item.began:.0f} s"
-
-
-def _listed(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value or [])
-
-
-def _command(name: str, after: Any, project: Project) -> tuple[str, tuple[str, ...]]:
-    """Return what is run after a service was replaced: a service, and the words of a command."""
-    where = f"secrets_services.{name}.after"
-    if not isinstance(after, Mapping) or not after.get("service") or not after.get("exec"):
-        raise SecretsError(f"{where}: needs service and exec, for example {{service: nginx, exec: nginx -s reload}}")
-    if after["service"] not in project.services:
-        raise SecretsError(f"{where}.service: {after['service']!r} is no service of {project.directory}")
-    try:
-        return str(after["service"]), tuple(shlex.split(str(after["exec"])))
-    except ValueError as error:
-        raise SecretsError(f"{where}.exec: {error}") from None

@@ -82,16 +82,33 @@ credentials:
       type: str
     plan:
       description: >-
-        The waves of the roll-out (C(waves), each a list of services with C(mode), C(reason), C(evidence)) and every
-        reason not to begin (C(refusals)).
+        The waves of the roll-out (C(waves), each a list of services with C(mode), C(reason), C(evidence) and
+        C(called_by), the services that call one that is replaced start-first by its name and so see some refused calls)
+        and every
+        reason not to begin (C(refusals), each with C(text) and C(kind), which is V(job), V(job_failed), V(impossible),
+        V(shared), V(unhealthy) or V(weak)).
       type: dict
     server:
       description: The running container of the server, or V(null) where none runs.
       type: dict
 project:
-  description: Name, folder, files and C(.env) of the Compose project.
+  description: The Compose project.
   returned: success
   type: dict
+  contains:
+    name:
+      description: Its name.
+      type: str
+    directory:
+      description: Its folder, spelled as it was when the containers were made.
+      type: str
+    files:
+      description: The Compose files in their order.
+      type: list
+      elements: str
+    env_file:
+      description: The file with its variables, absolute, see O(env_file). It need not exist.
+      type: str
 addresses:
   description: The service of every container address of the project.
   returned: success
@@ -109,12 +126,12 @@ import json
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.chat4all.secrets.plugins.module_utils import catalog as catalog_facts
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Project
+from ansible_collections.chat4all.secrets.plugins.module_utils.declared import checked_catalog, service_options
 from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import DockerCli
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import INIT_PREFIX
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.project_options import (
     PROJECT_OPTIONS,
-    env_path,
     project_arguments,
     read_env,
 )
@@ -131,28 +148,27 @@ def fingerprints(key: str | None, values: dict[str, str]) -> dict[str, str]:
 
 
 def examine(params: dict) -> dict:
-    catalog_facts.check_catalog(params["catalog"])
-    names = params["credentials"] or list(params["catalog"])
+    catalog = checked_catalog(params["catalog"])
+    names = params["credentials"] or list(catalog)
     for name in names:
-        if name not in params["catalog"]:
-            raise SecretsError(f"{name}: not in secrets_catalog; there are {', '.join(params['catalog'])}")
+        if name not in catalog:
+            raise SecretsError(f"{name}: not in secrets_catalog; there are {', '.join(catalog)}")
     project = Project.load(DockerCli(), *project_arguments(params))
-    catalog_facts.check_services(params["services"], project)
-    env_file = env_path(params, project)
+    services = service_options(params["services"], project.services, project.directory)
     containers = project.containers()
 
     credentials, found = {}, {}
     for name in names:
-        facts = catalog_facts.resolve(name, params["catalog"][name], project)
+        facts = catalog_facts.resolve(name, catalog[name], project)
         used = [name for variable in facts["variables"].values() for name in (variable, INIT_PREFIX + variable)]
-        present = read_env(env_file, used)
+        present = read_env(project.env_file, used)
         server = project.services[facts["service"]]
         running = next((c for c in containers if c.service == server.name and c.running), None)
         facts["env"] = {"present": sorted(present), "fingerprints": fingerprints(params["fingerprint_key"], present)}
         facts["server"] = {"id": running.id, "name": running.name} if running else None
         facts["has_data"] = project.has_data(server.name)
         facts["plan"] = catalog_facts.roll_out_plan(
-            project, containers, facts["consumers"], params["services"], params["skip_services"]
+            project, containers, server.name, facts["consumers"], services, params["skip_services"]
         )
         found[name] = present
         credentials[name] = facts
@@ -162,7 +178,7 @@ def examine(params: dict) -> dict:
             "name": project.name,
             "directory": project.directory,
             "files": project.files,
-            "env_file": env_file,
+            "env_file": project.env_file,
         },
         "addresses": {
             address: container.service

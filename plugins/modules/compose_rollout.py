@@ -28,6 +28,10 @@ description:
 notes:
   - Containers get new names and addresses. A proxy that looks up names at its start only needs a reload, see C(after)
     in O(options).
+  - Docker's DNS shows a new container before it is healthy. Who calls a service by its name, and not through a proxy that
+    checks its health, sees some refused calls while it is replaced start-first; M(chat4all.secrets.catalog_info) names
+    them (C(called_by)). Where that must not be, declare C(replace=stop_first), whose gap is announced, or put a proxy in
+    between.
   - Where C(replace=start_first) is declared for a service with anonymous volumes, the new container begins with empty
     ones; those of the old one are left to C(docker volume prune).
 extends_documentation_fragment:
@@ -53,11 +57,12 @@ options:
       - C(replace) is V(auto) (default), V(start_first) or V(stop_first).
       - C(ready_log) is a regular expression that the new container's log must match, besides its health check if it has
         one.
-      - C(failure_log) is a list of regular expressions, added to O(failure_log) for this service.
+      - C(failure_log) is a regular expression or a list of them, added to O(failure_log) for this service.
       - C(rerun) must be V(safe) for a one-shot job that has run before.
       - C(after) names a C(service) of the project and a command, C(exec), that is run in its containers once the new
         containers are ready, and once more when the old ones are gone.
-      - C(timeout) replaces O(timeout) for this service.
+      - C(timeout) replaces O(timeout) for this service, in seconds or as V(2m).
+      - Everything is checked before anything is touched. A key without a value counts as left out.
     type: dict
     default: {}
   parallel:
@@ -200,8 +205,8 @@ log:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.chat4all.secrets.plugins.module_utils.catalog import check_services
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Project
+from ansible_collections.chat4all.secrets.plugins.module_utils.declared import service_options
 from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import DockerCli
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.masking import Masker
@@ -213,18 +218,18 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.project_options i
 from ansible_collections.chat4all.secrets.plugins.module_utils.rollout import Rollout, Settings
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import LOCK_ARGUMENTS, kernel_lock
 
-SETTINGS = ("options", "parallel", "timeout", "quiet", "settle", "failure_log", "accept_weak", "log_dir", "progress")
+SETTINGS = ("parallel", "timeout", "quiet", "settle", "failure_log", "accept_weak", "log_dir", "progress")
 
 
 def roll(params: dict, check_mode: bool) -> dict:
     masker = Masker()
     project = Project.load(DockerCli(masker), *project_arguments(params))
-    check_services(params["options"], project)
-    masker.add(*secret_values(params, project, params["mask_variables"]))
+    options = service_options(params["options"], project.services, project.directory)
+    masker.add(*secret_values(project, params["mask_variables"]))
     state_dir = params["state_dir"] or os.path.join(project.directory, ".chat4all")
     with kernel_lock(None if check_mode else state_dir, params["ledger"], params["holder"]):
         services = list(project.services) if params["services"] is None else params["services"]
-        settings = Settings(services, state_dir=state_dir, **{key: params[key] for key in SETTINGS})
+        settings = Settings(services, options, state_dir=state_dir, **{key: params[key] for key in SETTINGS})
         rollout = Rollout(project, settings, masker)
         waves = rollout.plan()
         result = rollout.outline(waves) if check_mode else rollout.run(waves)

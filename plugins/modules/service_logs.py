@@ -209,7 +209,7 @@ def work(params: dict, check_mode: bool) -> dict:
     masker = Masker()
     docker = DockerCli(masker)
     project = Project.load(docker, *project_arguments(params))
-    masker.add(*secret_values(params, project, params["mask_variables"]))
+    masker.add(*secret_values(project, params["mask_variables"]))
     for name in params["services"] or []:
         if name not in project.services:
             there = ", ".join(sorted(project.services))

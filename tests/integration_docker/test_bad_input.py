@@ -112,6 +112,32 @@ def test_a_service_that_does_not_exist(plays, untouched, inventory):
     refused(plays.run("rotate-db.yml"), "secrets_services.mesage-service", "message-service")
 
 
+@pytest.mark.parametrize(
+    ("services", "words"),
+    [
+        ({"api-gateway": {"timeout": "2 moons"}}, ["api-gateway.timeout", "'2 moons' is no duration; write 120 or 2m"]),
+        ({"api-gateway": {"ready_log": ["Started"]}}, ["secrets_services.api-gateway.ready_log", "is no text"]),
+        ({"api-gateway": {"after": "reload"}}, ["secrets_services.api-gateway.after", "must be a mapping"]),
+    ],
+)
+def test_an_exception_that_nobody_understands(plays, untouched, inventory, services, words):
+    inventory(secrets_services=services)
+    refused(plays.run("rotate-db.yml"), *words)
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"variables": "POSTGRES_PASSWORD"}, ["secrets_catalog.postgres.variables", "must be a mapping"]),
+        ({"service": ["postgres"]}, ["secrets_catalog.postgres.service", "is no text"]),
+        ({"priority": 1}, ["secrets_catalog.postgres.priority", "critical or high"]),
+    ],
+)
+def test_an_entry_that_nobody_understands(plays, untouched, inventory, entry, words):
+    inventory(secrets_catalog={"postgres": entry})
+    refused(plays.run("rotate-db.yml"), *words)
+
+
 def test_nothing_named(plays, untouched):
     refused(plays.run("rotate.yml"), "rotate=NAME", "postgres")
 

@@ -269,7 +269,7 @@ def test_start_first_only_where_two_can_run_beside_one_another(box, config, mode
         volumes={"data": {}, "shared": {}},
         networks={"n": {"ipam": {"config": [{"subnet": "10.251.7.0/24"}]}}},
     )
-    assert box.project().replace_mode("a", {}) == (mode, reason)
+    assert box.project().replace_mode("a") == (mode, reason)
 
 
 def test_what_is_declared_counts_where_it_is_possible(box):
@@ -284,21 +284,18 @@ def test_what_is_declared_counts_where_it_is_possible(box):
         volumes={"data": {}},
     )
     project = box.project()
-    assert project.replace_mode("plain", {"replace": "stop_first"}) == ("stop_first", "configured")
-    assert project.replace_mode("data", {"replace": "start_first"}) == ("start_first", "configured")
-    with pytest.raises(SecretsError, match="start_first is not possible: fixed container_name"):
-        project.replace_mode("fixed", {"replace": "start_first"})
-    with pytest.raises(SecretsError, match="neither start_first nor stop_first"):
-        project.replace_mode("plain", {"replace": "later"})
-    with pytest.raises(SecretsError, match="guest runs inside host's network"):
-        project.replace_mode("host", {})
+    assert project.replace_mode("plain", "stop_first") == ("stop_first", "configured")
+    assert project.replace_mode("data", "start_first") == ("start_first", "configured")
+    assert project.replace_mode("fixed", "start_first") == ("stop_first", "fixed container_name")
+    assert project.replace_mode("host", "start_first") == ("stop_first", "guest runs inside it")
+    assert (project.inside("host"), project.inside("guest")) == ("guest", "")
 
 
 def test_evidence_is_a_health_check_or_a_log_line(box):
     box.write({"a": service(), "b": service(healthcheck={"disable": True}), "c": {"image": IMAGE}})
     project = box.project()
-    assert [project.evidence(name, {}) for name in "abc"] == ["health check", "none", "none"]
-    assert project.evidence("b", {"ready_log": "Started"}) == 'log "Started"'
+    assert [project.evidence(name) for name in "abc"] == ["health check", "none", "none"]
+    assert project.evidence("b", "Started") == 'log "Started"'
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import pytest
 from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import DockerCli
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.masking import encoded_forms
+from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import unseal
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import kernel_lock
-from ansible_collections.chat4all.secrets.plugins.modules import compose_rollout
+from ansible_collections.chat4all.secrets.plugins.modules import catalog_info, compose_rollout
 from sandbox import Sandbox, service
 
 OLD, NEW = "first-value-0123", "second-value-4567"
@@ -459,3 +461,49 @@ def test_killed_anywhere_it_goes_on_from_there(box, monkeypatch):
         assert box.roll()["changed"] is False
     assert number > 8
     assert box.recreated_by_up() == []
+
+
+@pytest.mark.parametrize("given", [None, ".env.production"])
+def test_a_stack_started_with_another_env_file_is_read_and_rolled_with_it(box, given):
+    (box.folder / ".env").write_text(f"COMPOSE_PROJECT_NAME={box.name}\nPW=decoy-value-0123\nWHO=decoy\n")
+    named = box.folder / ".env.production"
+
+    def publish(value: str) -> None:
+        named.write_text(f"COMPOSE_PROJECT_NAME={box.name}\nPW={value}\nWHO=app\n")
+
+    publish(OLD)
+    box.write({"db": service(environment={}), "a": service(environment={"PW": "${PW}", "WHO": "${WHO}"})})
+    box.compose("--env-file", ".env.production", "up", "--detach")
+    publish(NEW)
+    key, catalog = (
+        secrets.token_bytes(32),
+        {"db": {"engine": "postgresql", "variables": {"user": "WHO", "password": "PW"}}},
+    )
+    facts = catalog_info.examine(
+        {
+            **{name: DEFAULTS[name] for name in ("compose_files", "project_name")},
+            "project_dir": str(box.folder),
+            "env_file": given,
+            "catalog": catalog,
+            "services": {},
+            "credentials": [],
+            "skip_services": [],
+            "fingerprint_key": None,
+            "seal_key": key.hex(),
+        }
+    )
+    assert facts["project"]["env_file"] == str(named)
+    assert json.loads(unseal(key, facts["sealed"])) == {"db": {"WHO": "app", "PW": NEW}}
+    assert box.roll(env_file=given)["services"]["a"]["replaced"] == 1
+    assert box.values("a") == [("a", "running", NEW)]
+    before = box.ids()
+    box.compose("--env-file", ".env.production", "up", "--detach")
+    assert box.ids() == before
+
+
+def test_what_another_service_lives_inside_is_planned_and_refused(box):
+    box.start({"vpn": service(), "app": service(network_mode="service:vpn")})
+    before = box.ids()
+    assert box.roll(services=["app"], check=True)["services"]["app"]["mode"] == "stop_first"
+    assert "vpn: app runs inside vpn's network" in box.failing().message
+    assert box.ids() == before

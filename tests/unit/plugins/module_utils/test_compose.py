@@ -106,8 +106,8 @@ def test_waves_leave_out_what_stays_but_keep_its_order(tmp_path):
 def test_a_shared_network_is_a_dependency(tmp_path):
     found = project(tmp_path, FakeDocker(model({"vpn": {}, "app": {"network_mode": "service:vpn"}})))
     assert found.waves(["vpn", "app"]) == [["vpn"], ["app"]]
-    with pytest.raises(SecretsError, match="app runs inside vpn's network.*skip_service=vpn"):
-        found.replace_mode("vpn", {})
+    assert (found.inside("vpn"), found.inside("app")) == ("app", "")
+    assert found.replace_mode("vpn") == ("stop_first", "app runs inside it")
 
 
 def test_consumers_by_a_marker_by_a_whole_file_and_by_mounted_secrets(tmp_path):
@@ -186,7 +186,7 @@ def test_evidence_of_the_service_or_of_its_image(tmp_path):
     }
     images = {"with-check": {"Id": "1", "Config": {"Healthcheck": {"Test": ["CMD", "true"]}}}}
     found = project(tmp_path, FakeDocker(model(services), images=images))
-    weak = [name for name in services if found.evidence(name, {}) == "none"]
+    weak = [name for name in services if found.evidence(name) == "none"]
     assert weak == ["off", "none", "nothing"]
 
 
@@ -201,8 +201,8 @@ def test_a_volume_of_the_image_is_an_anonymous_one(tmp_path):
     }
     images = {"redis": {"Id": "1", "Config": {"Volumes": {"/data": {}}}}}
     found = project(tmp_path, FakeDocker(model(services), images=images))
-    assert found.replace_mode("plain", {}) == ("stop_first", "anonymous volume /data (of the image)")
-    assert found.replace_mode("mounted", {})[0] == found.replace_mode("memory", {})[0] == "start_first"
+    assert found.replace_mode("plain") == ("stop_first", "anonymous volume /data (of the image)")
+    assert found.replace_mode("mounted")[0] == found.replace_mode("memory")[0] == "start_first"
 
 
 @pytest.mark.parametrize(
@@ -230,6 +230,7 @@ def labels(*values: str) -> str:
 
 def test_the_project_is_found_by_its_containers_labels(tmp_path):
     (tmp_path / "other.yml").touch()
+    (tmp_path / "live.env").touch()
     rows = labels("live", str(tmp_path), str(tmp_path / "other.yml"), str(tmp_path / "live.env"))
     docker = FakeDocker(model({}), listed=rows + "\n" + labels("away", "/elsewhere", "/elsewhere/x.yml", ""))
     found = project(tmp_path, docker)
@@ -258,6 +259,40 @@ def test_no_folder_no_file_and_two_projects_are_refused(tmp_path):
     two = FakeDocker(model({}), listed="\n".join(labels(name, str(tmp_path), "/x.yml", "") for name in ("b", "a")))
     with pytest.raises(SecretsError, match=r"several projects .*\(a, b\).*project_name"):
         project(tmp_path, two)
+
+
+@pytest.mark.parametrize(("given", "used"), [("live.env", "live.env"), ("/elsewhere/x.env", "/elsewhere/x.env")])
+def test_a_relative_env_file_is_one_in_the_projects_folder(tmp_path, given, used):
+    (tmp_path / "compose.yml").touch()
+    (tmp_path / "live.env").touch()
+    (tmp_path / "label.env").touch()
+    docker = FakeDocker(model({}), listed=labels("live", str(tmp_path), str(tmp_path / "compose.yml"), "label.env"))
+    assert Project.load(docker, str(tmp_path), env_file=given).env_file == str(tmp_path / used)
+    assert Project.load(docker, str(tmp_path)).env_file == str(tmp_path / "label.env")
+    assert ("--env-file", str(tmp_path / "label.env")) in pairwise(docker.calls[-1])
+
+
+def test_an_env_file_that_is_still_to_be_written_is_an_empty_one(tmp_path):
+    (tmp_path / "compose.yml").touch()
+    docker = FakeDocker(model({}))
+    assert Project.load(docker, str(tmp_path), env_file="new.env").env_file == str(tmp_path / "new.env")
+    assert ("--env-file", "/dev/null") in pairwise(docker.calls[-1])
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ("gone.env", r"gone\.env: no such file, but the running containers were started with --env-file gone\.env; "),
+        ("a.env,b.env", r"was started with several env files \(a\.env,b\.env\)"),
+    ],
+)
+def test_an_env_file_that_the_containers_name_in_vain_is_refused(tmp_path, label, said):
+    (tmp_path / "compose.yml").touch()
+    docker = FakeDocker(model({}), listed=labels("live", str(tmp_path), str(tmp_path / "compose.yml"), label))
+    with pytest.raises(SecretsError, match=said):
+        Project.load(docker, str(tmp_path))
+    (tmp_path / "other.env").touch()
+    assert Project.load(docker, str(tmp_path), env_file="other.env").env_file == str(tmp_path / "other.env")
 
 
 def test_create_keeps_the_number_of_what_is_needed(tmp_path):

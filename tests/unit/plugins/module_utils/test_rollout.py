@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Container
+from ansible_collections.chat4all.secrets.plugins.module_utils.declared import ServiceOptions, service_options
 from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import DockerCli
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.masking import Masker
@@ -40,10 +41,12 @@ class FakeProject:
 
     directory = "/srv/demo"
 
-    def __init__(self, *containers: Container, evidence: str = "health check", mode: str = "start_first") -> None:
+    def __init__(
+        self, *containers: Container, evidence: str = "health check", mode: str = "start_first", inside: str = ""
+    ) -> None:
         self.docker = DockerCli(executable="/no/docker")
         self.services = {"a": SimpleNamespace(is_job=False), "job": SimpleNamespace(is_job=True)}
-        self.found, self.shown, self.mode = containers, evidence, mode
+        self.found, self.shown, self.mode, self.joined = containers, evidence, mode, inside
 
     def containers(self, _services):
         return list(self.found)
@@ -55,15 +58,19 @@ class FakeProject:
         return [[name] for name in sorted(names, reverse=True)]
 
     def replace_mode(self, _name, _options):
-        return self.mode, ""
+        return self.mode, "fixed container_name" if self.mode == "stop_first" else ""
+
+    def inside(self, _name):
+        return self.joined
 
     def evidence(self, _name, _options):
         return self.shown
 
 
 def rollout(*containers: Container, options=None, state_dir=None, **project) -> Rollout:
-    settings = Settings(["a", "job"], options or {"job": {"rerun": "safe"}}, state_dir=state_dir)
-    return Rollout(FakeProject(*containers, **project), settings, Masker())
+    found = FakeProject(*containers, **project)
+    given = service_options(options or {"job": {"rerun": "safe"}}, found.services, found.directory)
+    return Rollout(found, Settings(["a", "job"], given, state_dir=state_dir), Masker())
 
 
 def plan(*states: str, service: str = "a", wanted: int = 0, tmp_path=None, **project):
@@ -148,10 +155,13 @@ def test_a_job_whose_container_is_gone_on_the_way_runs(tmp_path):
         ([container("job", "old", "running")], {"job": {"rerun": "safe"}}, {}, "is running now"),
         ([container("a", "old")], {}, {"evidence": "none"}, "neither health check nor log pattern"),
         ([container("a", "old", "paused")], {}, {}, "is paused"),
-        ([container("a", "old")], {"a": {"after": "reload"}}, {}, "needs service and exec"),
-        ([container("a", "old")], {"a": {"after": {"service": "x", "exec": "y"}}}, {}, "'x' is no service"),
-        ([container("a", "old")], {"a": {"after": {"service": "a", "exec": "'y"}}}, {}, "No closing quotation"),
-        ([container("a", "old")], {"a": {"failure_log": ["("]}}, {}, "failure_log.*not a regular expression"),
+        ([container("a", "old")], {}, {"inside": "b"}, "b runs inside a's network.*skip_service=a"),
+        (
+            [container("a", "old")],
+            {"a": {"replace": "start_first"}},
+            {"mode": "stop_first"},
+            "secrets_services.a.replace: start_first is not possible: fixed container_name",
+        ),
     ],
 )
 def test_refused_before_anything_is_touched(containers, options, project, said):
@@ -162,6 +172,14 @@ def test_refused_before_anything_is_touched(containers, options, project, said):
 def test_an_unknown_service_is_refused():
     with pytest.raises(SecretsError, match="b: no such service in /srv/demo; there are a, job"):
         Rollout(FakeProject(), Settings(["b"]), Masker())
+
+
+def test_weak_evidence_can_be_accepted_and_nothing_else():
+    found = FakeProject(container("a", "old"), evidence="none")
+    assert len(Rollout(found, Settings(["a"], accept_weak=True), Masker()).plan()) == 1
+    found.joined = "b"
+    with pytest.raises(SecretsError, match="b runs inside a"):
+        Rollout(found, Settings(["a"], accept_weak=True), Masker()).plan()
 
 
 def test_what_does_not_run_is_named():
@@ -184,5 +202,5 @@ def test_the_journal_outlives_its_process(tmp_path):
 
 
 def test_a_settings_timeout_can_be_a_services_own():
-    settings = Settings(["a"], {"a": {"timeout": "5"}}, timeout=60)
-    assert (settings.timeout_of("a"), settings.timeout_of("b")) == (5.0, 60)
+    settings = Settings(["a"], {"a": ServiceOptions(timeout=5)}, timeout=60)
+    assert (settings.timeout_of("a"), settings.timeout_of("b")) == (5, 60)

@@ -38,6 +38,7 @@ def run(monkeypatch):
     project = SimpleNamespace(
         name="chat4all",
         directory="/srv/chat4all",
+        env_file="/srv/chat4all/.env",
         services={"api": None, "web": None, "idle": None},
         containers=lambda: [
             container("api-1", "api"),

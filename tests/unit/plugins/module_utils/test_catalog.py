@@ -1,0 +1,218 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from ansible_collections.chat4all.secrets.plugins.module_utils import catalog
+from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Service
+from ansible_collections.chat4all.secrets.plugins.module_utils.declared import service_options
+from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+
+ENVIRONMENT = {"POSTGRES_USER": "chat4all", "POSTGRES_DB": "app"}
+
+
+def service(name, image="app:1", job=False, **config):
+    return Service(name, image, config, {}, job)
+
+
+def container(name, status="running", health=None, exit_code=0, restarting=False):
+    return SimpleNamespace(
+        service=name,
+        name=f"demo-{name}-1",
+        status=status,
+        health=health,
+        exit_code=exit_code,
+        restarting=restarting,
+        running=status == "running",
+    )
+
+
+def project(*services):
+    """A project in which ``postgres`` and ``app`` use both variables."""
+    found = {one.name: one for one in services or (service("postgres", "postgres:17", environment=ENVIRONMENT),)}
+    return SimpleNamespace(
+        services=found,
+        directory="/srv/demo",
+        consumers=lambda variables: {name: {"app", "postgres"} for name in variables},
+        waves=lambda names: [sorted(names)],
+        replace_mode=lambda name, _declared: found[name].config.get(
+            "mode", ("job" if found[name].is_job else "start_first", "")
+        ),
+        inside=lambda name: found[name].config.get("inside", ""),
+        evidence=lambda name, ready_log: ready_log or found[name].config.get("evidence", "health check"),
+    )
+
+
+def plan(services, containers, options=None, skipped=()):
+    names = [one.name for one in services]
+    given = service_options(options or {}, names, "/srv/demo")
+    return catalog.roll_out_plan(project(*services), containers, "postgres", names, given, list(skipped))
+
+
+def test_an_empty_entry_takes_the_defaults_of_engine_and_stack():
+    facts = catalog.resolve("postgres", {}, project())
+    assert (facts["role"], facts["database"], facts["consumers"]) == ("chat4all", "app", ["app"])
+    assert (facts["interval"], facts["grace"], facts["priority"]) == (90 * 86400, 0, "high")
+    assert facts["generate"] == {"kind": "password", "length": 32}
+
+
+def test_what_an_entry_says_counts():
+    entry = {"role": "app", "interval": 60, "grace": 5, "priority": "low", "generate": {"length": 40}}
+    facts = catalog.resolve("postgres", entry, project())
+    assert (facts["role"], facts["interval"], facts["grace"], facts["priority"]) == ("app", 60, 5, "low")
+    assert facts["generate"] == {"kind": "password", "length": 40}
+
+
+@pytest.mark.parametrize("kind", ["uuid4", "hex_key", "token"])
+def test_another_kind_has_a_length_of_its_own(kind):
+    facts = catalog.resolve("postgres", {"generate": {"kind": kind}}, project())
+    assert facts["generate"] == {"kind": kind}
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"kind": "pin"}, r"^secrets_catalog\.postgres\.generate\.kind: unknown 'pin'"),
+        ({"kind": ["pin"]}, r"^secrets_catalog\.postgres\.generate\.kind: unknown \['pin'\]"),
+        ({"length": "long"}, r"^secrets_catalog\.postgres\.generate\.length: must be a number, not 'long'"),
+        ({"length": 8}, r"^secrets_catalog\.postgres\.generate\.min_entropy: .* has "),
+    ],
+)
+def test_a_rule_that_cannot_be_met_is_refused_with_its_place(rule, said):
+    with pytest.raises(SecretsError, match=said):
+        catalog.resolve("postgres", {"generate": rule}, project())
+
+
+def test_a_plan_says_how_each_service_is_replaced():
+    after = {"service": "app", "exec": "reload all"}
+    found = plan([service("app"), service("b")], [container("app"), container("app")], {"b": {"after": after}})
+    assert found["refusals"] == []
+    assert [(one["service"], one["scale"], one["mode"], one["after"]) for one in found["waves"][0]] == [
+        ("app", 2, "start_first", ""),
+        ("b", 0, "start_first", "reload all"),
+    ]
+    with pytest.raises(SecretsError, match="skip_service=c: not a consumer; there are app"):
+        plan([service("app")], [], skipped=["c"])
+
+
+@pytest.mark.parametrize(
+    ("services", "containers", "options", "expected"),
+    [
+        (service("app"), container("app", health="healthy"), {}, []),
+        (
+            service("app"),
+            container("app", health="unhealthy"),
+            {},
+            [("unhealthy", "app is unhealthy now (demo-app-1)")],
+        ),
+        (service("app"), container("app", "restarting", restarting=True), {}, [("unhealthy", "app is restarting now")]),
+        (service("app"), container("app", "exited"), {}, [("unhealthy", "app is exited now")]),
+        (service("app", evidence="none"), container("app"), {}, [("weak", "app has neither health check nor log")]),
+        (service("app", evidence="none"), container("app"), {"app": {"ready_log": "Started"}}, []),
+        (
+            service("app", evidence="none"),
+            container("app", "paused"),
+            {},
+            [("unhealthy", "app is paused now"), ("weak", "app has neither")],
+        ),
+        (service("vpn", inside="app"), container("vpn"), {}, [("shared", "vpn: app runs inside vpn's network")]),
+        (
+            service("app", mode=("stop_first", "host port 80")),
+            container("app"),
+            {"app": {"replace": "start_first"}},
+            [("impossible", "secrets_services.app.replace: start_first is not possible: host port 80")],
+        ),
+        (service("job", job=True), container("job", "exited"), {}, [("job", "job is a one-shot job that would run")]),
+        (service("job", job=True), container("job", "exited"), {"job": {"rerun": "safe"}}, []),
+        (
+            service("job", job=True),
+            container("job", "exited", exit_code=3),
+            {"job": {"rerun": "safe"}},
+            [("job_failed", "job failed (exit code 3); run it to its end first")],
+        ),
+    ],
+)
+def test_every_reason_not_to_begin_has_a_kind(services, containers, options, expected):
+    refusals = plan([services], [containers], options)["refusals"]
+    assert [one["kind"] for one in refusals] == [kind for kind, _text in expected]
+    assert all(one["text"].startswith(text) for one, (_kind, text) in zip(refusals, expected, strict=True))
+
+
+def test_what_has_no_container_is_not_a_reason():
+    assert plan([service("app", evidence="none"), service("job", job=True)], [])["refusals"] == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "http://user-service:8080/work",
+        "http://user-service",
+        "https://user-service/",
+        "http://user-service?x=1",
+        "http://anna:pw@user-service:8080/x",
+        "http://User-Service:8080",
+        "user-service:8080",
+        "message-service:8080,user-service:8080",
+        "amqp://anna:p@ss@user-service/vhost",
+        "mongodb://a:b@one:27017,user-service:27017/db",
+        "jdbc:oracle:thin:@user-service:1521/x",
+        "anna:pw@user-service/db",
+        "tcp://[::1]:1 dns=user-service:53",
+        '{"url": "http://user-service:8080/"}',
+    ],
+)
+def test_a_host_in_an_environment_is_recognized(value):
+    assert "user-service" in catalog.hosts("X", value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "http://proxy:8080/user-service/work",
+        "http://proxy:8080/user-service:8080",
+        "http://proxy:8080/user-service",
+        "http://proxy/?to=user-service",
+        "http://user-service-2:8080",
+        "http://my-user-service:8080",
+        "http://user-service.example.com/",
+        "user-service-2:8080",
+        "my-user-service:8080",
+        "user-service:latest",
+        "user-service:8080-x",
+        "registry/user-service:8080",
+        "user-service",
+        "user-service started",
+        "",
+    ],
+)
+def test_what_only_looks_like_the_host_is_not(value):
+    assert "user-service" not in catalog.hosts("X", value)
+
+
+def test_a_word_alone_is_a_host_where_the_variable_says_so():
+    assert "user-service" in catalog.hosts("USER_SERVICE_HOST", "user-service")
+    assert "user-service" in catalog.hosts("UPSTREAMS", "message-service, user-service")
+    assert "user-service" not in catalog.hosts("SERVICE_NAME", "user-service")
+
+
+def test_the_plan_says_who_calls_a_service_directly():
+    calls = {"DIRECT_URL": "http://user-service:8080/work", "UPSTREAM_URL": "http://proxy:8080/message-service/work"}
+    services = [
+        service("api-gateway", environment=calls),
+        service("aliased", networks={"default": {"aliases": ["users"]}, "other": None}),
+        service("by-alias", environment={"URL": "http://users:80", "EMPTY": None, "PORT": 5}),
+        service("fixed", mode=("stop_first", "configured")),
+        service("message-service"),
+        service("postgres", environment={"URL": "http://user-service:8080/work", "HOST": "fixed"}),
+        service("user-service", environment={"SELF_URL": "http://user-service:8080/"}),
+        service("z", environment={"HOST": "fixed"}),
+    ]
+    [wave] = plan(services, [])["waves"]
+    assert {one["service"]: one["called_by"] for one in wave if one["called_by"]} == {
+        "aliased": ["by-alias"],
+        "user-service": ["api-gateway"],
+    }

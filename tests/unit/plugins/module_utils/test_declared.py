@@ -1,0 +1,184 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.chat4all.secrets.plugins.module_utils.declared import (
+    ENTRY_KEYS,
+    SERVICE_KEYS,
+    After,
+    ServiceOptions,
+    checked_catalog,
+    seconds,
+    service_options,
+)
+from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+
+SERVICES = {"gateway": None, "nginx": None}
+
+
+def options(**given):
+    return service_options({"gateway": given}, SERVICES, "/srv/demo")["gateway"]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("90d", 7776000), ("12h", 43200), ("30m", 1800), ("45s", 45), (120, 120), ("120", 120), (0.5, 0.5), ("1.5m", 90)],
+)
+def test_a_duration_is_a_number_of_seconds_or_has_a_unit(text, wanted):
+    assert seconds(text, "here") == wanted
+    assert isinstance(seconds(text, "here"), type(wanted))
+
+
+@pytest.mark.parametrize("text", ["2 moons", "", "-5", "d", True, None, [5], {"s": 5}, "nan", "1e9", "٣", "9" * 400])
+def test_what_is_no_duration_says_how_to_write_one(text):
+    with pytest.raises(SecretsError, match=r"^here: .* is no duration; write 90d, 12h, 30m or 45s$"):
+        seconds(text, "here")
+
+
+def test_a_duration_that_no_calendar_holds_is_refused():
+    with pytest.raises(SecretsError, match="^here: '999999d' is more than a hundred years"):
+        seconds("999999d", "here")
+
+
+def test_every_exception_for_a_service_is_taken():
+    assert options(
+        replace="start_first",
+        ready_log="Started .*",
+        failure_log="OutOfMemory",
+        rerun="safe",
+        after={"service": "nginx", "exec": "sh -c 'nginx -s reload'"},
+        timeout="2m",
+    ) == ServiceOptions(
+        "start_first", "Started .*", ("OutOfMemory",), True, After("nginx", "sh -c 'nginx -s reload'"), 120
+    )
+    assert options(after={"service": "nginx", "exec": "sh -c 'a b'"}).after.command == ["sh", "-c", "a b"]
+    assert options(failure_log=["a", "b"]).failure_log == ("a", "b")
+
+
+def test_what_has_no_value_is_left_out():
+    assert options(**dict.fromkeys(SERVICE_KEYS)) == ServiceOptions()
+    assert service_options({"gateway": None}, SERVICES, "/srv/demo") == {"gateway": ServiceOptions()}
+    assert checked_catalog({"postgres": dict.fromkeys(ENTRY_KEYS)}) == {"postgres": {}}
+    assert checked_catalog({"postgres": {"generate": {"length": None}, "variables": {"user": None}}}) == {
+        "postgres": {"generate": {}, "variables": {}}
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("stop_first", "secrets_services.gateway: must be a mapping, for example {replace: stop_first}"),
+        (
+            {"replce": 1},
+            "secrets_services.gateway.replce: unknown key; known: after, failure_log, ready_log, replace, ",
+        ),
+        ({"replace": "later"}, "secrets_services.gateway.replace: 'later' is not known; write auto or start_first or "),
+        ({"replace": ["auto"]}, "secrets_services.gateway.replace: ['auto'] is not known; write auto or start_first "),
+        ({"rerun": True}, "secrets_services.gateway.rerun: True is not known; write safe"),
+        ({"timeout": "2 moons"}, "secrets_services.gateway.timeout: '2 moons' is no duration; write 120 or 2m"),
+        ({"timeout": 0}, "secrets_services.gateway.timeout: must be more than 0; write 120 or 2m"),
+        ({"timeout": [5]}, "secrets_services.gateway.timeout: [5] is no duration; write 120 or 2m"),
+        ({"timeout": False}, "secrets_services.gateway.timeout: False is no duration; write 120 or 2m"),
+        ({"ready_log": 5}, "secrets_services.gateway.ready_log: 5 is no text; write it in quotes"),
+        ({"ready_log": ["a"]}, "secrets_services.gateway.ready_log: ['a'] is no text; write it in quotes"),
+        ({"ready_log": "("}, "secrets_services.gateway.ready_log: '(' is not a regular expression: "),
+        ({"ready_log": ".*"}, "secrets_services.gateway.ready_log: '.*' matches every line"),
+        ({"failure_log": {"a": 1}}, "secrets_services.gateway.failure_log: must be a regular expression in quotes, or"),
+        ({"failure_log": ["a", 5]}, "secrets_services.gateway.failure_log: must be a regular expression in quotes, or"),
+        ({"failure_log": ["a", "["]}, "secrets_services.gateway.failure_log: '[' is not a regular expression: "),
+        ({"after": "reload"}, "secrets_services.gateway.after: must be a mapping, for example {service: nginx, exec: "),
+        ({"after": {"exec": "x"}}, "secrets_services.gateway.after: needs service and exec, for example {service: "),
+        ({"after": {"service": "nginx"}}, "secrets_services.gateway.after: needs service and exec, for example "),
+        (
+            {"after": {"service": "ngnix", "exec": "x"}},
+            "secrets_services.gateway.after.service: 'ngnix' is no such service; there are gateway, nginx",
+        ),
+        (
+            {"after": {"service": ["nginx"], "exec": "x"}},
+            "secrets_services.gateway.after.service: ['nginx'] is no text",
+        ),
+        ({"after": {"service": "nginx", "exec": ["x"]}}, "secrets_services.gateway.after.exec: ['x'] is no text"),
+        (
+            {"after": {"service": "nginx", "exec": "sh 'x"}},
+            """secrets_services.gateway.after.exec: No closing quotation in "sh 'x\"""",
+        ),
+        ({"after": {"service": "nginx", "exec": " "}}, "secrets_services.gateway.after.exec: ' ' is no text"),
+        (
+            {"after": {"service": "nginx", "exec": "'' x"}},
+            "secrets_services.gateway.after.exec: \"'' x\" holds no command; ",
+        ),
+        ({"after": {"service": "nginx", "run": "x"}}, "secrets_services.gateway.after.run: unknown key; known: exec, "),
+    ],
+)
+def test_an_exception_that_nobody_understands_is_one_line(given, said):
+    with pytest.raises(SecretsError) as error:
+        service_options({"gateway": given}, SERVICES, "/srv/demo")
+    assert error.value.message.startswith(said)
+    assert "\n" not in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["gateway"], "secrets_services: must be a mapping of service names"),
+        ({"gatway": {}}, "secrets_services.gatway: no such service in /srv/demo; there are gateway, nginx"),
+    ],
+)
+def test_exceptions_are_for_services_that_exist(given, said):
+    with pytest.raises(SecretsError) as error:
+        service_options(given, SERVICES, "/srv/demo")
+    assert error.value.message == said
+
+
+def test_an_entry_is_returned_with_its_durations_in_seconds():
+    entry = {
+        "engine": "postgresql",
+        "service": "db",
+        "role": "app",
+        "database": "app",
+        "variables": {"user": "DB_USER"},
+        "strategy": "single_user",
+        "generate": {"length": 40},
+        "interval": "90d",
+        "grace": "1h",
+        "priority": "critical",
+    }
+    assert checked_catalog({"postgres": entry}) == {"postgres": {**entry, "interval": 7776000, "grace": 3600}}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "secrets_catalog: names no credential; write for example secrets_catalog: {postgres: {}}"),
+        ({"post gres": {}}, "secrets_catalog.post gres: a name is made of letters, digits, '_', '-' and '.'"),
+        ({"pg": None}, "secrets_catalog.pg: must be a mapping; {} takes every default"),
+        ({"pg": "postgresql"}, "secrets_catalog.pg: must be a mapping, for example {}, which takes every default"),
+        ({"pg": {"intervall": "90d"}}, "secrets_catalog.pg.intervall: unknown key; known: database, engine, generate"),
+        ({"pg": {"address": {}}}, "secrets_catalog.pg.address: unknown key; known: database, engine, generate"),
+        ({"pg": {1: 2}}, "secrets_catalog.pg.1: unknown key; known: database, engine, generate"),
+        ({"pg": {"engine": "postgre"}}, "secrets_catalog.pg.engine: unknown engine 'postgre'; use postgresql, or"),
+        ({"pg": {"engine": ["postgresql"]}}, "secrets_catalog.pg.engine: ['postgresql'] is no text; write it in"),
+        ({"pg": {"service": {"a": 1}}}, "secrets_catalog.pg.service: {'a': 1} is no text; write it in quotes"),
+        ({"pg": {"role": 5}}, "secrets_catalog.pg.role: 5 is no text; write it in quotes"),
+        ({"pg": {"database": ""}}, "secrets_catalog.pg.database: '' is no text; write it in quotes"),
+        ({"pg": {"strategy": "both"}}, "secrets_catalog.pg.strategy: 'both' is not known; write pair or single_user"),
+        ({"pg": {"priority": "urgent"}}, "secrets_catalog.pg.priority: 'urgent' is not known; write critical or high"),
+        ({"pg": {"priority": ["high"]}}, "secrets_catalog.pg.priority: ['high'] is not known; write critical or high"),
+        ({"pg": {"interval": "soon"}}, "secrets_catalog.pg.interval: 'soon' is no duration; write 90d, 12h, 30m or"),
+        ({"pg": {"grace": ["1h"]}}, "secrets_catalog.pg.grace: ['1h'] is no duration; write 90d, 12h, 30m or 45s"),
+        ({"pg": {"variables": "PW"}}, "secrets_catalog.pg.variables: must be a mapping, for example {user: "),
+        ({"pg": {"variables": {"pass": "A"}}}, "secrets_catalog.pg.variables.pass: unknown key; known: password, user"),
+        ({"pg": {"variables": {"user": "A-B"}}}, "secrets_catalog.pg.variables.user: 'A-B' is no name of a variable;"),
+        ({"pg": {"variables": {"user": ["A"]}}}, "secrets_catalog.pg.variables.user: ['A'] is no name of a variable;"),
+        ({"pg": {"generate": 32}}, "secrets_catalog.pg.generate: must be a mapping, for example {kind: password, "),
+        ({"pg": {"generate": {"size": 3}}}, "secrets_catalog.pg.generate.size: unknown key; known: forbidden, kind, "),
+    ],
+)
+def test_a_catalog_that_nobody_understands_is_one_line(given, said):
+    with pytest.raises(SecretsError) as error:
+        checked_catalog(given)
+    assert error.value.message.startswith(said)
+    assert "\n" not in error.value.message
