@@ -249,9 +249,8 @@ class Deployment:
                 return label
         return None
 
-    def publish(self, values: dict[str, str], **arguments: Any) -> dict[str, Any]:
-        """Write values to ``.env`` in one atomic rename."""
-        path = self.arguments["env_file"] or os.path.join(self.arguments["project_dir"], ".env")
+    def publish(self, path: str, values: dict[str, str], **arguments: Any) -> dict[str, Any]:
+        """Write values to the project's env file in one atomic rename."""
         return self.module("env_file", path=path, values=values, state_dir=self.state_dir, **arguments)
 
 

@@ -76,7 +76,8 @@ class Provisioning:
                     "store; to put the store's value back: -e drift=replace; to take .env's over: -e drift=accept"
                 )
             values.update(deployment.env_values(facts, entry, entry[slot or "current"]))
-        result = deployment.publish(values, example=True, gitignore=True)
+        path = self.arguments["info"]["project"]["env_file"]
+        result = deployment.publish(path, values, example=True, gitignore=True)
         if result["changed"]:
             deployment.line("render", ", ".join(result["added"] + result["updated"]) or "mode and owner")
         return {"changed": result["changed"], "diff": result.get("diff", [])}

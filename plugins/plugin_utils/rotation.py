@@ -259,7 +259,13 @@ class Rotation:
                 deployment.line("open", f"RESUME {resume}")
             accepted = restored or logins["current"]["status"] == "accepted"
             deployment.line("open", f"{user} {'logs in' if accepted else 'is rejected'}; lock {self.id}")
-        return {"changed": False, **self.opened, "facts": facts, "addresses": info["addresses"], "phase": phase}
+        found = {
+            "facts": facts,
+            "addresses": info["addresses"],
+            "env_file": info["project"]["env_file"],
+            "phase": phase,
+        }
+        return {"changed": False, **self.opened, **found}
 
     @staticmethod
     def _where(step: str, facts: dict[str, Any], stale: list[str]) -> str:
@@ -310,12 +316,11 @@ class Rotation:
                     f"{service}: docker compose up -d would {change} it now, without any rotation; "
                     "bring the running stack in line with its Compose files first"
                 )
+        passed = {"unhealthy"} if resuming else set()
+        passed |= {"weak"} if self.arguments["accept_weak"] else set()
         for refusal in facts["plan"]["refusals"]:
-            if resuming and " now (" in refusal:
-                continue
-            if self.arguments["accept_weak"] and "accept_weak" in refusal:
-                continue
-            raise SecretsError(refusal)
+            if refusal["kind"] not in passed:
+                raise SecretsError(refusal["text"])
 
     def _check_logins(self, logins: dict[str, Any], entry: dict[str, Any], facts: dict[str, Any], phase: str) -> None:
         current = logins["current"]
@@ -408,6 +413,7 @@ class Rotation:
         entry = self.entry()
         pending = self.slot(entry, "pending")
         result = self.deployment.publish(
+            self.opened["env_file"],
             self.deployment.env_values(self.facts, entry, pending),
             holder=self.holder,
             ledger=self.records("test", "publish", slot=pending),
@@ -599,7 +605,8 @@ class Rotation:
         if self.facts["strategy"] == "single_user":
             # In place there is no second login: the old password has to be set again before anybody goes back to it.
             self.credential("present", entry["current"], {**entry, "current": pending})
-        deployment.publish(deployment.env_values(self.facts, entry, entry["current"]), holder=self.holder)
+        old = deployment.env_values(self.facts, entry, entry["current"])
+        deployment.publish(self.opened["env_file"], old, holder=self.holder)
         self._replace("back")
         if self.facts["strategy"] == "pair":
             self.credential("absent", pending, entry)
