@@ -11,6 +11,7 @@ ever part of a command. A server gets a SCRAM verifier, never a password, in a s
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -42,7 +43,18 @@ TERMINATION_TIMEOUT = 10
 
 MAX_NAME_BYTES = 63
 WITHOUT_PASSWORD = ("trust", "peer", "ident")
-REJECTED = re.compile(r'FATAL:  password authentication failed for user "')
+# A line's first FATAL is the server's; a later one is part of a name.
+FATAL = r"^(?:(?!FATAL:  ).)*?(?P<said>FATAL:  (?:{}).*)"
+# The one answer that proves a password wrong.
+REJECTED = re.compile(FATAL.format(r'password authentication failed for user "'), re.MULTILINE)
+# The answers that show a login without a password refused: whatever was asked for, it does not get in.
+REFUSED = re.compile(
+    FATAL.format(
+        r'.*authentication failed for user "|pg_hba\.conf rejects connection|no pg_hba\.conf entry'
+        r'|role ".*" (?:does not exist|is not permitted to log in)'
+    ),
+    re.MULTILINE,
+)
 # The server answers, but not to this login.
 NO_ENTRY = re.compile(
     r'role ".*" does not exist|authentication failed|no password supplied|not permitted to log in|no pg_hba\.conf entry'
@@ -333,11 +345,12 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One login over the containers' network."""
+    """One login over the containers' network. ``refused``: by the server's own rules, though not for its password."""
 
     status: str
     reason: str
     rows: list[dict[str, Any]]
+    refused: bool = False
 
 
 class Server:
@@ -442,13 +455,20 @@ class Server:
         first, *others = databases
         script = query + "".join(self.connect(login, database) + query for database in others)
         done = self._run(self.network(login, first), login.password, script, SCRIPT_TIMEOUT)
-        rows = rows_of(done)
-        if done.returncode == 0:
+        attempt = self.attempt(done.returncode, done.stderr, rows_of(done))
+        if attempt.reason and attempt.rows:
+            place = f"in database {list(databases)[len(attempt.rows)]}: "
+            return dataclasses.replace(attempt, reason=place + attempt.reason)
+        return attempt
+
+    def attempt(self, returncode: int, stderr: str, rows: list[dict[str, Any]]) -> Attempt:
+        """Judge how a login over the network ended; where ``psql`` tried with and without TLS, a rejection counts."""
+        if returncode == 0:
             return Attempt("accepted", "", rows)
-        reason = self.reason(done.stderr)
-        if rows:
-            reason = f"in database {list(databases)[len(rows)]}: {reason}"
-        return Attempt("rejected" if REJECTED.search(done.stderr) else "unknown", reason, rows)
+        rejected = REJECTED.search(stderr)
+        refused = rejected or REFUSED.search(stderr)
+        reason = self.reason(refused["said"] if refused else stderr)
+        return Attempt("rejected" if rejected else "unknown", reason, rows, bool(refused))
 
     def _run(self, connection: str, password: str, script: str, timeout: float) -> Completed:
         command = ["exec", "-i", "-e", "LC_ALL=C", "-e", "PGCLIENTENCODING=UTF8", self.container]
@@ -796,6 +816,10 @@ class Credential:
         if self.current is None or user == self.current.user:
             raise SecretsError(f"credential: {user} is the current login; revoking it would lock its consumers out")
         snapshot = self._look()
+        role = snapshot.role(user)
+        if role is None:
+            # Nothing can log in as it, so there is nothing to try either.
+            return self._revoked(Changes(), 0, "" if self.check_mode else f"role {user} does not exist")
         if not speaks_english(snapshot):
             raise SecretsError(
                 f"{server.container}: its messages are in {snapshot.seen['settings']['lc_messages']}, so a refusal "
@@ -803,8 +827,7 @@ class Credential:
                 "told from other errors; set lc_messages = 'C'"
             )
         self._check_current(snapshot)
-        role = snapshot.role(user)
-        ours = bool(role) and (
+        ours = (
             user == self.owner
             or snapshot.works_as(user, self.owner)
             or password_matches(user, role["verifier"], self.credential.password)
@@ -812,8 +835,8 @@ class Credential:
         database = (snapshot.databases(self.wanted) or ["postgres"])[0]
         changes, ended = Changes(), 0
         if not ours:
-            # Somebody else's role, or none at all: nothing of it is ours to take.
-            reason = "" if self.check_mode else self._see_refused(server.log_in(self.credential, [database]))
+            # Somebody else's role, with another password: nothing of it is ours to take.
+            reason = "" if self.check_mode else self._see_refused(server.log_in(self.credential, [database]), ours)
             return self._revoked(changes, ended, reason)
 
         bootstrap = role["oid"] == 10
@@ -845,8 +868,7 @@ class Credential:
         # A login that was under way when the password went may have become a session since.
         final = "" if bootstrap else f"ALTER ROLE {identifier(user)} NOLOGIN;\n"
         ended = sum(row["ended"] for row in rows_of(done) + server.admin_script(final + terminate))
-        status = "accepted" if done.returncode == 0 else "rejected" if REJECTED.search(after) else "unknown"
-        return self._revoked(changes, ended, self._see_refused(Attempt(status, server.reason(after), [])))
+        return self._revoked(changes, ended, self._see_refused(server.attempt(done.returncode, after, [])))
 
     def _check_current(self, snapshot: Snapshot) -> None:
         current = self.current
@@ -873,15 +895,17 @@ class Credential:
                 f"{user}, the server's first superuser, is kept"
             )
 
-    def _see_refused(self, attempt: Attempt) -> str:
+    def _see_refused(self, attempt: Attempt, ours: bool = True) -> str:
+        """Return the server's words; without a password any refusal is one, even where none was asked for."""
         user = self.credential.user
-        if attempt.status == "rejected":
+        if attempt.refused:
             return attempt.reason
         if attempt.status == "accepted":
             raise SecretsError(
                 f"{user} still logs in over the network with the revoked password; look for trust in pg_hba.conf"
             )
-        raise SecretsError(f"{user} has no password any more, but its refusal could not be seen: {attempt.reason}")
+        what = "has no password any more" if ours else "has another password, of somebody else"
+        raise SecretsError(f"{user} {what}, but its refusal could not be seen: {attempt.reason}")
 
     def _revoked(self, changes: Changes, ended: int, refused: str) -> dict[str, Any]:
         return {

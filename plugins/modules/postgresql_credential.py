@@ -21,7 +21,8 @@ description:
     Memberships of O(owner) need no copy, since its members have them too. The right to connect is granted where
     O(owner) can connect and the login could not.
   - With O(state=absent) a login loses its password and its sessions are ended. Then a login with the old password is
-    tried over the network and must be refused for its password. Last the role becomes C(NOLOGIN), save for the server's
+    tried over the network and must be refused, for its password or by C(pg_hba.conf). A role that does not exist is
+    revoked as it is. Last the role becomes C(NOLOGIN), save for the server's
     first superuser, which must still be able to use the server's own trusted socket.
   - The server gets a SCRAM-SHA-256 verifier made by the module, never a password, by standard input, and in a session
     whose statements it does not log (C(log_statement) and its kin, C(pg_stat_statements), C(pgaudit),
@@ -179,7 +180,9 @@ ended_sessions:
   returned: O(state=absent)
   type: int
 refused:
-  description: How the server refused the login over the network; empty in check mode.
+  description:
+    - How the server refused the login over the network, or that its role does not exist; empty in check mode.
+    - Only C(password authentication failed) tells that the password was looked at; C(pg_hba.conf) refuses before that.
   returned: O(state=absent)
   type: str
   sample: 'FATAL:  password authentication failed for user "chat4all"'

@@ -533,8 +533,59 @@ def test_a_login_that_trust_lets_in_proves_nothing(fresh: Lab) -> None:
             lab.credential(lab.first, new, state="absent")
     with lab.rules(f"local all all trust\nhost all {OWNER} all reject\nhost all all all scram-sha-256\n"):
         assert lab.info(one=lab.first)["logins"]["one"]["status"] == "unknown"
-        with pytest.raises(SecretsError, match="its refusal could not be seen: FATAL:  pg_hba.conf rejects"):
-            lab.credential(lab.first, new, state="absent")
+        with pytest.raises(SecretsError, match="its refusal could not be seen: could not translate host name"):
+            lab.credential(lab.first, new, state="absent", host="no-such-host")
+        assert lab.credential(lab.first, new, state="absent")["refused"].startswith("FATAL:  pg_hba.conf rejects")
+
+
+@pytest.mark.parametrize("rest", ["host all all all reject\n", ""])
+def test_what_pg_hba_refuses_does_not_hinder_a_revocation(fresh: Lab, rest: str) -> None:
+    """A rotation that was refused for such a line has to find its way back, and a later one its end."""
+    lab = fresh
+    new = slot(f"{OWNER}_1")
+    said = "FATAL:  pg_hba.conf rejects connection" if rest else "FATAL:  no pg_hba.conf entry for host"
+    with lab.rules(f"local all all trust\nhost all {OWNER} all scram-sha-256\n{rest}"):
+        assert "would not log in alike" in lab.refusal(new, lab.first)
+        before = lab.roles()
+        for _again in range(2):
+            back = lab.credential(new, lab.first, state="absent")
+            assert not back["changed"] and back["refused"] == f"role {OWNER}_1 does not exist"
+        assert lab.roles() == before
+        # A role of that name that is somebody else's is not ours to touch on the way back.
+        lab.sql(f"CREATE ROLE {OWNER}_1 LOGIN PASSWORD 'somebody'")
+        back = lab.credential(new, lab.first, state="absent")
+        assert not back["changed"] and back["refused"].startswith(said)
+        with pytest.raises(SecretsError, match="chat4all_1 has another password, of somebody else, but its refusal"):
+            lab.credential(new, lab.first, state="absent", host="no-such-host")
+        lab.sql(f"DROP ROLE {OWNER}_1")
+    lab.credential(new, lab.first)
+    with lab.rules(f"local all all trust\nhost all {OWNER} all scram-sha-256\n{rest}"):
+        time.sleep(1.1)
+        since = int(time.time())
+        # It proves nothing of a candidate's value.
+        assert lab.info(one=new)["logins"]["one"]["status"] == "unknown"
+        gone = lab.credential(new, lab.first, state="absent")
+        assert gone["actions"] == ["password", "login"] and gone["refused"].startswith(said)
+        again = lab.credential(new, lab.first, state="absent")
+        assert not again["changed"] and again["refused"].startswith(said)
+        assert lab.sql(f"SELECT rolcanlogin, rolpassword FROM pg_authid WHERE rolname = '{OWNER}_1'") == "f|"
+        # Such a line of the log names the address, so that none of these is taken for a client's.
+        time.sleep(0.3)
+        counted = lab.info(refused_since=since)
+        assert (counted["refused_logins"], counted["own_refused_logins"]) == (0, 3)
+        lab.application(new, "SELECT 1", check=False)
+        time.sleep(0.3)
+        assert lab.info(refused_since=since)["refused_logins"] == 1
+
+
+def test_a_role_without_login_that_trust_lets_in_is_refused(fresh: Lab) -> None:
+    lab = fresh
+    new = slot(f"{OWNER}_1")
+    lab.credential(new, lab.first)
+    lab.credential(new, lab.first, state="absent")
+    with lab.rules("local all all trust\nhost all all all trust\n"):
+        again = lab.credential(new, lab.first, state="absent")
+        assert again["refused"] == f'FATAL:  role "{OWNER}_1" is not permitted to log in'
 
 
 def test_a_socket_that_asks_for_a_password(fresh: Lab) -> None:
