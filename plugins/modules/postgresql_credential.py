@@ -236,9 +236,9 @@ def main() -> None:
             **postgresql.ARGUMENTS,
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "strategy": {"type": "str", "choices": ["pair", "single_user"], "default": "pair"},
-            "credential": {"type": "dict", "required": True, "options": postgresql.REQUIRED_LOGIN},
-            "current": {"type": "dict", "options": postgresql.LOGIN},
-            "admin_login": {"type": "dict", "options": postgresql.REQUIRED_LOGIN},
+            "credential": {"type": "dict", "required": True, "no_log": True, "options": postgresql.REQUIRED_LOGIN},
+            "current": {"type": "dict", "no_log": True, "options": postgresql.LOGIN},
+            "admin_login": {"type": "dict", "no_log": True, "options": postgresql.REQUIRED_LOGIN},
             "iterations": {"type": "int", "default": 4096},
             "state_dir": {"type": "path"},
         },
@@ -246,8 +246,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     # Ansible would black out a user name wherever a weak password is the same word.
-    public = postgresql.public_words(module.params)
-    module.no_log_values = {value for value in module.no_log_values if value not in public}
+    module.no_log_values = postgresql.readable(module.no_log_values, module.params)
     invocation = {"module_args": postgresql.without_passwords(module.params)}
     try:
         result = work(module.params, module.check_mode)

@@ -191,8 +191,7 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                # Passwords are, each by itself.
-                "no_log": False,
+                "no_log": True,
                 "options": {"label": {"type": "str", "required": True}, **postgresql.REQUIRED_LOGIN},
             },
             "idle_user": {"type": "str"},
@@ -204,8 +203,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     # Ansible would black out a user name wherever a weak password is the same word.
-    public = postgresql.public_words(module.params)
-    module.no_log_values = {value for value in module.no_log_values if value not in public}
+    module.no_log_values = postgresql.readable(module.no_log_values, module.params)
     invocation = {"module_args": postgresql.without_passwords(module.params)}
     try:
         module.exit_json(**work(module.params), invocation=invocation)

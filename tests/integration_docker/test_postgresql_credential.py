@@ -784,28 +784,86 @@ def test_no_password_and_no_verifier_in_log_statistics_or_processes(fresh: Lab) 
     assert "SCRAM-SHA-256$" not in log
 
 
+# A value whose repr is another text: Ansible finds it in no dict that it logs.
+ODD = (
+    "back\\slash-0123456",
+    "both'kinds\"of-quotes",
+    "tab\tand\x1bescape-01",
+    "word-joiner\u2060inside",
+    "\U000e0041-tag-0123456",
+)
+
+
+def run_module(name: str, given: dict[str, Any], folder: Path) -> tuple[subprocess.CompletedProcess[str], str]:
+    """Run a module as Ansible does, in a process of its own; return also what it had syslog(3) write."""
+    arguments = {key: value for key, value in given.items() if value is not None}
+    arguments |= {"_ansible_diff": True, "_ansible_verbosity": 4, "_ansible_remote_tmp": str(folder)}
+    system_log = folder / "syslog"
+    code = (
+        "import sys; from ansible.module_utils import basic; basic._ANSIBLE_ARGS = sys.stdin.buffer.read(); "
+        "basic._ANSIBLE_PROFILE = 'legacy'; basic.has_journal = False; "
+        f"basic.syslog.syslog = lambda level, text: open({str(system_log)!r}, 'a').write(text + chr(10)); "
+        f"from ansible_collections.chat4all.secrets.plugins.modules import {name}; {name}.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    return done, system_log.read_text()
+
+
+@pytest.mark.parametrize("password", ODD)
+def test_syslog_shows_no_imported_password(password: str, tmp_path: Path) -> None:
+    """No server is needed: Ansible logs the options before the module begins."""
+
+    def invisible(text: str) -> bool:
+        return not [form for form in (password, repr(password)[1:-1], json.dumps(password)[1:-1]) if form in text]
+
+    login = slot("visible_user", password)
+    given = {"container": "no-such-container", "owner": "visible_owner", "admin": login}
+    both = {"credential": login, "current": {**login, "user": "visible_current"}, "admin_login": login}
+    listed = {"credentials": [{"label": "visible_label", **login}]}
+    for name, options in (("postgresql_credential", both), ("postgresql_credential_info", listed)):
+        done, logged = run_module(name, given | options, tmp_path)
+        assert "Invoked with container=no-such-container" in logged and "visible_owner" in logged
+        assert invisible(logged), name
+        assert invisible(done.stdout + done.stderr), name
+        result = json.loads(done.stdout)
+        assert result["msg"].startswith("no-such-container: cannot be looked at")
+        # In the result every word but the password can be read.
+        arguments = result["invocation"]["module_args"]
+        assert arguments["admin"] == {"user": "visible_user"}
+        if name == "postgresql_credential":
+            assert arguments["current"] == {"user": "visible_current"}
+        else:
+            assert arguments["credentials"] == [{"label": "visible_label", "user": "visible_user"}]
+
+
+def test_a_user_name_that_needs_quoting_is_not_blacked_out(fresh: Lab, tmp_path: Path) -> None:
+    user = """O'Neil "the" \\ ümlaut"""
+    login = slot(user)
+    done, _logged = run_module(
+        "postgresql_credential_info",
+        {"container": fresh.server, "owner": OWNER, "credentials": [{"label": "one", **login}]},
+        tmp_path,
+    )
+    result = json.loads(done.stdout)
+    assert result["logins"]["one"]["reason"] == f'FATAL:  password authentication failed for user "{user}"'
+
+
 def test_the_modules_themselves_show_nothing(fresh: Lab, tmp_path: Path) -> None:
     lab = fresh
     new = slot(f"{OWNER}_1")
     hidden = {lab.first["password"], lab.admin["password"], new["password"]}
 
     def run(name: str, given: dict[str, Any]) -> tuple[dict[str, Any], str]:
-        arguments = {key: value for key, value in given.items() if value is not None}
-        arguments |= {"_ansible_diff": True, "_ansible_verbosity": 4, "_ansible_remote_tmp": str(tmp_path)}
-        code = (
-            "import sys; from ansible.module_utils import basic; basic._ANSIBLE_ARGS = sys.stdin.buffer.read(); "
-            "basic._ANSIBLE_PROFILE = 'legacy'; "
-            f"from ansible_collections.chat4all.secrets.plugins.modules import {name}; {name}.main()"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done, logged = run_module(name, given, tmp_path)
         text = done.stdout + done.stderr
-        assert not [form for value in hidden for form in encoded_forms(value) if form in text]
+        assert "Invoked with" in logged
+        assert not [form for value in hidden for form in encoded_forms(value) if form in text + logged]
         return json.loads(done.stdout), text
 
     state_dir = str(tmp_path / "state")
