@@ -30,6 +30,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql_rules 
     first_difference,
     first_rule,
     read_rules,
+    refusal,
 )
 
 # How our sessions call themselves; together with the server's own address it tells them from a client's.
@@ -42,6 +43,7 @@ CONNECT_TIMEOUT = 10
 TERMINATION_TIMEOUT = 10
 
 MAX_NAME_BYTES = 63
+RESERVED = re.compile(r"pg_|(?:public|none)$")
 WITHOUT_PASSWORD = ("trust", "peer", "ident")
 # A line's first FATAL is the server's; a later one is part of a name.
 FATAL = r"^(?:(?!FATAL:  ).)*?(?P<said>FATAL:  (?:{}).*)"
@@ -50,7 +52,7 @@ REJECTED = re.compile(FATAL.format(r'password authentication failed for user "')
 # The answers that show a login without a password refused: whatever was asked for, it does not get in.
 REFUSED = re.compile(
     FATAL.format(
-        r'.*authentication failed for user "|pg_hba\.conf rejects connection|no pg_hba\.conf entry'
+        r'[\w ]+ authentication failed for user "|pg_hba\.conf rejects connection|no pg_hba\.conf entry'
         r'|role ".*" (?:does not exist|is not permitted to log in)'
     ),
     re.MULTILINE,
@@ -114,7 +116,8 @@ AND NOT (usesysid = 10 AND (client_addr IS NULL OR client_addr <<= '127.0.0.0/8'
 SNAPSHOT = """
 SELECT json_build_object(
 'settings', (SELECT json_object_agg(name, setting) FROM pg_settings WHERE name IN (
-  'server_version', 'server_version_num', 'log_line_prefix', 'log_destination', 'logging_collector', 'lc_messages')),
+  'server_version', 'server_version_num', 'log_line_prefix', 'log_destination', 'logging_collector', 'lc_messages',
+  'in_hot_standby')),
 'bootstrap', pg_get_userbyid(10),
 'roles', (SELECT json_object_agg(rolname, json_build_object('superuser', rolsuper, 'login', rolcanlogin, 'oid',
 oid::bigint,
@@ -393,7 +396,7 @@ class Server:
         self.host = host or self.own_addresses[0]
         server_user = found["user"][0].split("=", 1)[1] if found["user"] else ""
         self.admins = [Login(server_user or "postgres"), *(login for login in admins if login)]
-        self._database = "postgres"
+        self.database = "postgres"
 
     # -- scripts
 
@@ -410,7 +413,7 @@ class Server:
         for login in list(self.admins):
             done = self._run(self._local(login), login.password, PRELUDE + script, timeout)
             if done.returncode == 2 and 'database "postgres" does not exist' in done.stderr:
-                self._database = "template1"
+                self.database = "template1"
                 done = self._run(self._local(login), login.password, PRELUDE + script, timeout)
             reason = self.reason(done.stderr)
             # Only what fails at the very start is about the administrator.
@@ -428,7 +431,7 @@ class Server:
 
     def _local(self, login: Login) -> str:
         return conninfo(
-            user=login.user, dbname=self._database, application_name=APPLICATION, connect_timeout=CONNECT_TIMEOUT
+            user=login.user, dbname=self.database, application_name=APPLICATION, connect_timeout=CONNECT_TIMEOUT
         )
 
     def network(self, login: Login, database: str) -> str:
@@ -444,7 +447,7 @@ class Server:
 
     def connect(self, login: Login, database: str | None = None) -> str:
         """Return the two lines that change a script's session to a login over the network."""
-        return f"{connect_command(self.network(login, database or self._database))}\n{login.password}\n"
+        return f"{connect_command(self.network(login, database or self.database))}\n{login.password}\n"
 
     def log_in(self, login: Login, databases: Collection[str]) -> Attempt:
         """Log in over the network, in one database after the other; a refused login is tried once."""
@@ -603,6 +606,7 @@ class Credential:
                 f"credential: {user} is in use; alternating logins never touch the current one nor the owner"
             )
         snapshot = self._look()
+        self._check_server(snapshot)
         databases = snapshot.databases(self.wanted)
         self._check_owner(snapshot)
         self._check_idle_role(snapshot)
@@ -632,9 +636,15 @@ class Credential:
                 f"credential: {user} is not the current user {self.current.user}; single_user keeps the user"
             )
         snapshot = self._look()
+        self._check_server(snapshot)
         role = snapshot.role(user)
         if role is None:
             raise SecretsError(f"credential: role {user} does not exist in {self.server.container}")
+        if role["expired"]:
+            raise SecretsError(
+                f"credential: VALID UNTIL of {user} is over ({role['until']}), so no password of it is accepted; "
+                "set a later one on the role, or infinity"
+            )
         changes = Changes()
         if not role["login"]:
             changes.add("login", f"ALTER ROLE {identifier(user)} LOGIN;")
@@ -648,6 +658,24 @@ class Credential:
         logins = (self.credential, self.current, self.admin_login)
         names = {self.owner, *(login.user for login in logins if login)}
         return self.server.look(sorted(names), self.owner, self.credential.user, verifiers=True)
+
+    def _check_server(self, snapshot: Snapshot) -> None:
+        self._check_messages(snapshot)
+        if snapshot.seen["settings"]["in_hot_standby"] == "on":
+            raise SecretsError(
+                f"{self.server.container}: is a standby, which changes no role; give the container of its primary"
+            )
+
+    def _check_messages(self, snapshot: Snapshot) -> None:
+        if not speaks_english(snapshot):
+            raise SecretsError(
+                f"{self.server.container}: its messages are in {snapshot.seen['settings']['lc_messages']}, so a "
+                "refusal could not be told from other errors; set lc_messages = 'C'"
+            )
+
+    def _check_new(self, option: str, name: str) -> None:
+        if RESERVED.match(name):
+            raise SecretsError(f"{option}: PostgreSQL reserves the name {name} for itself; choose another name")
 
     def _verifier(self, login: Login) -> str:
         verifier = scram_sha_256(login.password, iterations=self.iterations)
@@ -678,6 +706,7 @@ class Credential:
     def _check_idle_role(self, snapshot: Snapshot) -> None:
         user, role = self.credential.user, snapshot.role(self.credential.user)
         if role is None:
+            self._check_new("credential", user)
             return
         if not snapshot.works_as(user, self.owner):
             owns = f"owns {role['owns']} objects" if role["owns"] else f"is no alternating login of {self.owner}"
@@ -763,7 +792,9 @@ class Credential:
     def _want_admin(self, snapshot: Snapshot, changes: Changes) -> None:
         login = self.admin_login
         role = snapshot.role(login.user)
+        self._check_admin_rules(snapshot)
         if role is None:
+            self._check_new("admin_login", login.user)
             attributes = f"{identifier(login.user)} WITH LOGIN SUPERUSER PASSWORD {literal(self._verifier(login))};"
             comment = f"COMMENT ON ROLE {identifier(login.user)} IS {literal(f'administrator, {MARK}')};"
             changes.add(f"administrator {login.user}", f"CREATE ROLE {attributes}", comment)
@@ -775,6 +806,17 @@ class Credential:
                 )
             words = f"LOGIN SUPERUSER VALID UNTIL 'infinity' PASSWORD {literal(self._verifier(login))}"
             changes.add(f"administrator {login.user}", f"ALTER ROLE {identifier(login.user)} WITH {words};")
+
+    def _check_admin_rules(self, snapshot: Snapshot) -> None:
+        """Refuse where pg_hba.conf would refuse the administrator, who is tried from the server's own address."""
+        user, server = self.admin_login.user, self.server
+        who = Who(user, snapshot.roles_of(user), server.database)
+        refusals = [refusal(snapshot.rules, who, address) for address in server.own_addresses]
+        if refusals and all(refusals):
+            raise SecretsError(
+                f"admin_login: {user} would not get in over the network (pg_hba.conf: {refusals[0]}, from "
+                f"{server.own_addresses[0]}, database {server.database}); add a line for it there, then reload"
+            )
 
     def _admin_works(self, snapshot: Snapshot) -> bool:
         role = snapshot.role(self.admin_login.user)
@@ -820,12 +862,7 @@ class Credential:
         if role is None:
             # Nothing can log in as it, so there is nothing to try either.
             return self._revoked(Changes(), 0, "" if self.check_mode else f"role {user} does not exist")
-        if not speaks_english(snapshot):
-            raise SecretsError(
-                f"{server.container}: its messages are in {snapshot.seen['settings']['lc_messages']}, so a refusal "
-                "could not be "
-                "told from other errors; set lc_messages = 'C'"
-            )
+        self._check_messages(snapshot)
         self._check_current(snapshot)
         ours = (
             user == self.owner
@@ -894,6 +931,7 @@ class Credential:
                 "password of "
                 f"{user}, the server's first superuser, is kept"
             )
+        self._check_admin_rules(snapshot)
 
     def _see_refused(self, attempt: Attempt, ours: bool = True) -> str:
         """Return the server's words; without a password any refusal is one, even where none was asked for."""

@@ -94,6 +94,13 @@ options:
       password:
         description: Its password. When given, nothing is revoked unless the server holds this password for it.
         type: str
+  check_only:
+    description:
+      - Do as in check mode, whatever the play's mode is; every refusal of the real call comes, and nothing is touched.
+      - For a value that is yet to be generated any other password does; sessions of O(credential) are then refused as
+        they would be under it.
+    type: bool
+    default: false
   admin_login:
     description:
       - A superuser login of its own, which is made with O(state=present) and tried over the network.
@@ -240,6 +247,7 @@ def main() -> None:
             "current": {"type": "dict", "no_log": True, "options": postgresql.LOGIN},
             "admin_login": {"type": "dict", "no_log": True, "options": postgresql.REQUIRED_LOGIN},
             "iterations": {"type": "int", "default": 4096},
+            "check_only": {"type": "bool", "default": False},
             "state_dir": {"type": "path"},
         },
         required_if=[("strategy", "pair", ["current"])],
@@ -249,7 +257,7 @@ def main() -> None:
     module.no_log_values = postgresql.readable(module.no_log_values, module.params)
     invocation = {"module_args": postgresql.without_passwords(module.params)}
     try:
-        result = work(module.params, module.check_mode)
+        result = work(module.params, module.check_mode or module.params["check_only"])
     except SecretsError as error:
         module.fail_json(msg=error.message, invocation=invocation)
     if module._diff:

@@ -211,13 +211,16 @@ class Lab:
         return postgresql_credential_info.work(given | options)
 
     def refusal(self, *arguments: Any, **options: Any) -> str:
-        """Return the one line with which the module refuses; it must have touched nothing."""
+        """Return the one line with which the module refuses, in check mode as well; it must have touched nothing."""
         before = self.roles()
-        with pytest.raises(SecretsError) as caught:
-            self.credential(*arguments, **options)
-        assert "\n" not in caught.value.message
+        messages = []
+        for check_mode in (True, False):
+            with pytest.raises(SecretsError) as caught:
+                self.credential(*arguments, check_mode=check_mode, **options)
+            messages.append(caught.value.message)
+        assert messages[0] == messages[1] and "\n" not in messages[0]
         assert self.roles() == before
-        return caught.value.message
+        return messages[0]
 
     def rotate(self, current: Slot, user: str) -> Slot:
         """One rotation without a grace."""
@@ -502,7 +505,11 @@ def test_a_first_superuser_is_not_revoked_without_a_working_administrator(fresh:
     assert "logs in with this password" in lab.refusal(lab.first, new, **absent, admin_login=slot(ADMIN))
     with lab.rules(f"local all all trust\nhost all {ADMIN} all reject\nhost all all all scram-sha-256\n"):
         message = lab.refusal(lab.first, new, **absent)
-        assert f"the administrator {ADMIN} does not get in: FATAL:  pg_hba.conf rejects connection" in message
+        assert f"{ADMIN} would not get in over the network (pg_hba.conf: line 2 rejects {ADMIN}, from 1" in message
+    before = lab.roles()
+    with pytest.raises(SecretsError, match=f"the administrator {ADMIN} does not get in: could not translate host"):
+        lab.credential(lab.first, new, **absent, host="no-such-host")
+    assert lab.roles() == before
     assert "another password" in lab.refusal(lab.first, slot(new["user"]), **absent)
     assert lab.application(lab.first, "SELECT 1").stdout.strip() == "1"
 
@@ -513,7 +520,10 @@ def test_lines_for_one_user_in_pg_hba_are_refused_with_their_number(fresh: Lab) 
     base = "local all all trust\nhost all all 127.0.0.1/32 trust\n"
     with lab.rules(f"{base}# a comment\nhost {OWNER} {OWNER} all scram-sha-256\nhost all all all reject\n"):
         assert "pg_hba.conf line 4 is for chat4all and not for chat4all_1" in lab.refusal(new, lab.first)
-    with lab.rules(f"{base}host all +{OWNER} all scram-sha-256\n"):
+    alike = f"{base}host all +{OWNER} all scram-sha-256\n"
+    with lab.rules(alike):
+        assert f"(pg_hba.conf: no line lets {ADMIN} in, from 1" in lab.refusal(new, lab.first)
+    with lab.rules(f"{alike}host all {ADMIN} samenet scram-sha-256\n"):
         lab.credential(new, lab.first)
         assert lab.info(one=new)["logins"]["one"]["status"] == "accepted"
 
@@ -604,6 +614,48 @@ def test_a_socket_that_asks_for_a_password(fresh: Lab) -> None:
         lab.sql_as = None
         with pytest.raises(SecretsError, match="somebody is no superuser|does not exist"):
             lab.info(admin=slot("somebody"))
+
+
+def test_what_only_the_server_would_refuse_is_refused_in_check_mode(fresh: Lab) -> None:
+    lab = fresh
+    assert "reserves the name pg_new" in lab.refusal(slot("pg_new"), lab.first)
+    assert "reserves the name none" in lab.refusal(slot("none"), lab.first)
+    assert "admin_login: PostgreSQL reserves the name public" in lab.refusal(
+        slot(f"{OWNER}_1"), lab.first, admin_login=slot("public")
+    )
+    docker("exec", "-u", "postgres", lab.server, "sh", "-c", 'touch "$PGDATA/standby.signal"')
+    docker("restart", lab.server)
+    lab.wait()
+    try:
+        for options in ({}, {"strategy": "single_user", "admin_login": None}):
+            login = slot(OWNER if options else f"{OWNER}_1")
+            assert "is a standby, which changes no role" in lab.refusal(login, lab.first, **options)
+    finally:
+        lab.sql("SELECT pg_promote()")
+    assert lab.credential(slot(f"{OWNER}_1"), lab.first)["changed"]
+
+
+def test_check_only_looks_with_any_password_and_touches_nothing(fresh: Lab, tmp_path: Path) -> None:
+    lab = fresh
+    one = slot(f"{OWNER}_1")
+
+    def check(login: Slot, current: Slot, **options: Any) -> dict[str, Any]:
+        before = lab.roles()
+        given = lab.arguments(login, current, check_only=True, state_dir=str(tmp_path / "state"), **options)
+        done, _logged = run_module("postgresql_credential", given, tmp_path)
+        assert lab.roles() == before
+        assert not (tmp_path / "state").exists()
+        return json.loads(done.stdout)
+
+    placeholder = slot(f"{OWNER}_1", "placeholder-0123456")
+    predicted = check(placeholder, lab.first)
+    assert predicted["changed"] and predicted["actions"] == lab.credential(one, lab.first)["actions"]
+    assert check(slot(OWNER), lab.first, strategy="single_user", admin_login=None)["actions"] == ["password"]
+    with lab.session(one):
+        # The sessions of a rotation that is resumed are known by its password; those of anybody else are in the way.
+        assert check(one, lab.first)["changed"] is False
+        assert "should be idle, but 1 sessions use it" in check(placeholder, lab.first)["msg"]
+        assert check(slot(OWNER), lab.first, strategy="single_user", admin_login=None)["actions"] == ["password"]
 
 
 def test_check_mode_predicts_and_touches_nothing(fresh: Lab) -> None:
