@@ -24,7 +24,8 @@ options:
   admin:
     description:
       - A superuser, for servers whose own socket asks for a password.
-      - It is tried where the server's first user, C(POSTGRES_USER) of the container, does not get in there without one.
+      - It is tried where the server's first user, C(POSTGRES_USER) of the container, does not get in there without one,
+        and before the logins that the other options name.
     type: dict
     suboptions:
       user:

@@ -359,7 +359,7 @@ class Attempt:
 class Server:
     """A PostgreSQL server in a running container.
 
-    ``admins`` are tried one after the other, each on the server's own socket; they must be superusers.
+    ``admins`` are tried one after the other, each once, on the server's own socket; they must be superusers.
     ``host`` is how consumers reach the server; its own address on its first network by default.
     """
 
@@ -395,7 +395,9 @@ class Server:
             raise SecretsError(f"{container}: has no address on a container network; give host, as consumers reach it")
         self.host = host or self.own_addresses[0]
         server_user = found["user"][0].split("=", 1)[1] if found["user"] else ""
-        self.admins = [Login(server_user or "postgres"), *(login for login in admins if login)]
+        self.admins = list(dict.fromkeys([Login(server_user or "postgres"), *(login for login in admins if login)]))
+        # What the socket refused for its password is not tried again: too many attempts could lock a user out.
+        self.rejected: dict[Login, str] = {}
         self.database = "postgres"
 
     # -- scripts
@@ -423,7 +425,9 @@ class Server:
                 return done
             if not NO_ENTRY.search(reason):
                 raise SecretsError(f"{self.container}: PostgreSQL does not answer on its socket: {reason}")
-            refusals.append(reason)
+            refusals.append(f"{login.user}: {reason}")
+            if REJECTED.search(done.stderr):
+                self.rejected[login] = reason
         raise SecretsError(
             f"{self.container}: no administrator gets in on the server's socket ({'; '.join(refusals)}); "
             "give admin, a superuser with its password"
@@ -451,6 +455,8 @@ class Server:
 
     def log_in(self, login: Login, databases: Collection[str]) -> Attempt:
         """Log in over the network, in one database after the other; a refused login is tried once."""
+        if login in self.rejected:
+            return Attempt("rejected", self.rejected[login], [], refused=True)
         query = (
             "SELECT json_build_object('database', current_database(), 'current_user', current_user, "
             "'session_user', session_user, 'address', host(inet_client_addr()));\n"

@@ -218,9 +218,11 @@ def work(params: dict, check_mode: bool) -> dict:
             "use state: present with the new one"
         )
     with contextlib.nullcontext() if check_mode else kernel_lock(params["state_dir"]):
-        # A first user whose socket asks for a password is the current login, before there is any administrator.
+        # Where the socket asks for a password and there is no administrator yet, the application's own login is the
+        # first superuser's; one that is changed in place has the new password already where a run was interrupted.
+        own = [current, credential] if single_user else [current]
         server = postgresql.connected(
-            params, [credential, admin_login], [current] if current and current.password else []
+            params, [credential, admin_login], [login for login in own if login and login.password]
         )
         login = Credential(
             server,

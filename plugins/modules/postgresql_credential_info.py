@@ -23,7 +23,10 @@ extends_documentation_fragment:
   - chat4all.secrets.postgresql
 options:
   credentials:
-    description: The logins to try, each at most once when its password is refused.
+    description:
+      - The logins to try, each at most once when its password is refused.
+      - Where the server's own socket asks for a password and neither its first user nor O(admin) gets in, the server is
+        looked at as the first of these that is a superuser.
     type: list
     elements: dict
     default: []
@@ -170,7 +173,7 @@ def work(params: dict) -> dict:
     if params["idle_user"]:
         postgresql.check_name("idle_user", params["idle_user"])
     result = postgresql.info(
-        postgresql.connected(params, credentials.values()),
+        postgresql.connected(params, credentials.values(), admins=credentials.values()),
         params["owner"],
         credentials,
         databases=params["databases"],

@@ -616,6 +616,39 @@ def test_a_socket_that_asks_for_a_password(fresh: Lab) -> None:
             lab.info(admin=slot("somebody"))
 
 
+def test_a_first_rotation_needs_no_administrator_where_the_socket_asks(fresh: Lab) -> None:
+    """Before it, the store knows nothing but the first user's own login."""
+    lab = fresh
+    new, wrong = slot(f"{OWNER}_1"), slot(OWNER)
+    with lab.rules("local all all scram-sha-256\nhost all all all scram-sha-256\n"):
+        found = lab.info(one=lab.first, two=new, idle_user=f"{OWNER}_1")
+        assert (found["logins"]["one"]["status"], found["idle"]) == ("accepted", True)
+        assert found["logins"]["two"]["status"] == "rejected"
+        # The first candidate is wrong: it is tried once, on the socket, and judged by that.
+        time.sleep(1.1)
+        since = str(int(time.time()))
+        found = lab.info(one=wrong, two=lab.first)["logins"]
+        assert (found["one"]["status"], found["two"]["status"]) == ("rejected", "accepted")
+        assert "password authentication failed" in found["one"]["reason"]
+        time.sleep(0.3)
+        log = docker("logs", "--since", since, lab.server)
+        assert (log.stdout + log.stderr).count(f'password authentication failed for user "{OWNER}"') == 1
+        with pytest.raises(SecretsError, match=f"no administrator gets in .*{OWNER}: FATAL:  password .*; give admin"):
+            lab.info(one=wrong)
+        # A login of the application that is no superuser is none to look with either.
+        lab.credential(new, lab.first)
+        with pytest.raises(SecretsError, match=f"no administrator gets in .*{OWNER}_1 is no superuser.*; give admin"):
+            lab.info(one=new)
+        # In place: a run that was interrupted once the password was set, and the way back from there.
+        options = {"strategy": "single_user", "admin_login": None}
+        assert lab.credential(wrong, lab.first, **options)["changed"]
+        assert not lab.credential(wrong, lab.first, **options)["changed"]
+        found = lab.info(one=lab.first, two=wrong)["logins"]
+        assert (found["one"]["status"], found["two"]["status"]) == ("rejected", "accepted")
+        assert lab.credential(lab.first, wrong, **options)["changed"]
+        assert lab.info(one=lab.first)["logins"]["one"]["status"] == "accepted"
+
+
 def test_what_only_the_server_would_refuse_is_refused_in_check_mode(fresh: Lab) -> None:
     lab = fresh
     assert "reserves the name pg_new" in lab.refusal(slot("pg_new"), lab.first)
