@@ -44,6 +44,8 @@ TERMINATION_TIMEOUT = 10
 
 MAX_NAME_BYTES = 63
 RESERVED = re.compile(r"pg_|(?:public|none)$")
+# What the container's own environment must not decide: where psql connects, and with what. (PGPORT is the server's too.)
+NO_DEFAULTS = ("PGHOST", "PGHOSTADDR", "PGPASSWORD", "PGOPTIONS")
 WITHOUT_PASSWORD = ("trust", "peer", "ident")
 # A line's first FATAL is the server's; a later one is part of a name.
 FATAL = r"^(?:(?!FATAL:  ).)*?(?P<said>FATAL:  (?:{}).*)"
@@ -247,12 +249,14 @@ class Login:
     password: str = field(default="", repr=False)
 
     @classmethod
-    def given(cls, option: str, value: dict[str, Any] | None) -> Login | None:
+    def given(cls, option: str, value: dict[str, Any] | None, password_required: bool = False) -> Login | None:
         """Return what a module's option holds; refuses what PostgreSQL or ``psql`` could not take."""
         if value is None:
             return None
         check_name(f"{option}.user", value["user"])
         password = value.get("password") or ""
+        if password_required and not password:
+            raise SecretsError(f"{option}.password: is empty, and PostgreSQL accepts no empty password; give one")
         if re.search(r"[\r\n\0]", password):
             raise SecretsError(f"{option}.password: holds a line break or a null byte, which psql cannot take")
         return cls(value["user"], password)
@@ -260,8 +264,8 @@ class Login:
 
 def check_name(option: str, name: str) -> str:
     """Refuse a name that PostgreSQL would cut short or not take."""
-    if not name or "\0" in name:
-        raise SecretsError(f"{option}: is empty or holds a null byte; give the name of a role")
+    if not name or re.search(r"[\r\n\0]", name):
+        raise SecretsError(f"{option}: is empty or holds a line break or a null byte; give the name of a role")
     size = len(name.encode("utf-8", "surrogateescape"))
     if size > MAX_NAME_BYTES:
         raise SecretsError(f"{option}: has {size} bytes, and PostgreSQL keeps {MAX_NAME_BYTES}; give a shorter name")
@@ -480,7 +484,8 @@ class Server:
         return Attempt("rejected" if rejected else "unknown", reason, rows, bool(refused))
 
     def _run(self, connection: str, password: str, script: str, timeout: float) -> Completed:
-        command = ["exec", "-i", "-e", "LC_ALL=C", "-e", "PGCLIENTENCODING=UTF8", self.container]
+        environment = ["LC_ALL=C", "PGCLIENTENCODING=UTF8", *(f"{name}=" for name in NO_DEFAULTS)]
+        command = ["exec", "-i", *(word for pair in environment for word in ("-e", pair)), self.container]
         command += ["psql", "-X", "-q", "-A", "-t", "-W", "-v", "ON_ERROR_STOP=1", "-d", connection]
         done = self.docker.run(*command, stdin=f"{password}\n{script}", timeout=timeout, check=False)
         if done.returncode in (126, 127) or "Error response from daemon" in done.stderr:
@@ -1039,6 +1044,11 @@ def connected(params: dict[str, Any], logins: Iterable[Login | None], admins: It
     check_name("owner", params["owner"])
     masker = Masker(login.password for login in [*logins, *admins, admin] if login)
     return Server(DockerCli(masker), params["container"], params["host"], params["port"], [admin, *admins])
+
+
+def one_line(message: str) -> str:
+    """Return a message without the line breaks that a name in it may have."""
+    return " ".join(message.splitlines())
 
 
 def without_passwords(value: Any) -> Any:

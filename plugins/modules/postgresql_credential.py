@@ -205,9 +205,10 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.state import kern
 
 
 def work(params: dict, check_mode: bool) -> dict:
-    credential, current, admin_login = (
-        Login.given(name, params[name]) for name in ("credential", "current", "admin_login")
+    credential, admin_login = (
+        Login.given(name, params[name], password_required=True) for name in ("credential", "admin_login")
     )
+    current = Login.given("current", params["current"])
     if params["iterations"] < 1:
         raise SecretsError(f"iterations: {params['iterations']} is too few; PostgreSQL's own number is 4096")
     single_user = params["strategy"] == "single_user"
@@ -261,7 +262,7 @@ def main() -> None:
     try:
         result = work(module.params, module.check_mode or module.params["check_only"])
     except SecretsError as error:
-        module.fail_json(msg=error.message, invocation=invocation)
+        module.fail_json(msg=postgresql.one_line(error.message), invocation=invocation)
     if module._diff:
         result["diff"] = {"before": "", "after": "".join(f"{action}\n" for action in result["actions"])}
     module.exit_json(**result, invocation=invocation)

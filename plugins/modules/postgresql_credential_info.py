@@ -169,7 +169,9 @@ def work(params: dict) -> dict:
     for label in labels:
         if labels.count(label) > 1:
             raise SecretsError(f"credentials: label {label} is there twice; give each its own")
-    credentials = {given["label"]: Login.given("credentials", given) for given in params["credentials"]}
+    credentials = {
+        given["label"]: Login.given("credentials", given, password_required=True) for given in params["credentials"]
+    }
     if params["idle_user"]:
         postgresql.check_name("idle_user", params["idle_user"])
     result = postgresql.info(
@@ -211,7 +213,7 @@ def main() -> None:
     try:
         module.exit_json(**work(module.params), invocation=invocation)
     except SecretsError as error:
-        module.fail_json(msg=error.message, invocation=invocation)
+        module.fail_json(msg=postgresql.one_line(error.message), invocation=invocation)
 
 
 if __name__ == "__main__":

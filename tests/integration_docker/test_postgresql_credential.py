@@ -48,19 +48,21 @@ def slot(user: str, password: str | None = None) -> Slot:
 class Lab:
     """A server as the official image makes it, a client on its network, and the two modules for it."""
 
-    def __init__(self, version: str, name: str, *options: str) -> None:
+    def __init__(self, version: str, name: str, *options: str, environment: str = "") -> None:
         self.version = version
         self.name = f"postgres-helper-{os.getpid()}-{name}-{version}"
         self.server, self.client, self.network = (f"{self.name}-{part}" for part in ("server", "client", "network"))
         self.first = slot(OWNER)
         self.admin = slot(ADMIN)
         self.options = options
+        self.environment = environment
 
     def __enter__(self) -> Lab:
         image = f"chat4all-test/postgres:{self.version}"
         try:
             docker("network", "create", self.network)
             environment = f"POSTGRES_USER={OWNER}\nPOSTGRES_DB={OWNER}\nPOSTGRES_PASSWORD={self.first['password']}\n"
+            environment += self.environment
             joined = ("--network", self.network, "--env-file", "/dev/stdin")
             command = (
                 "run",
@@ -450,6 +452,8 @@ def test_names_that_need_quoting(fresh: Lab) -> None:
             assert found["idle"]
             lab.credential(current, new, owner=owner, state="absent")
             current = new
+        assert "line break" in lab.refusal(slot("a\nb"), current, owner=owner)
+        assert "credential.password: is empty" in lab.refusal({"user": "empty", "password": ""}, current, owner=owner)
         assert "has 64 bytes" in lab.refusal(slot("ü" * 32), current, owner=owner)
     finally:
         lab.sql(f"DROP DATABASE {identifier(database)}", "postgres")
@@ -984,7 +988,21 @@ def test_a_weak_password_that_is_the_user_name_blacks_out_nothing(
     assert "password" not in result["invocation"]["module_args"]["credentials"][0]
 
 
-# -- a server that is not there
+# -- a server that is not there, or in odd surroundings
+
+
+def test_the_containers_own_environment_decides_nothing() -> None:
+    """Health checks and scripts in the container often have libpq's variables; they must not answer for a login."""
+    new = slot(f"{OWNER}_1")
+    variables = f"PGHOST=no.such.host\nPGPASSWORD={new['password']}\nPGUSER=nobody\nPGDATABASE=nothing\nPGPORT=5432\n"
+    variables += "PGOPTIONS=-c no_such_setting=1\nPGHOSTADDR=192.0.2.1\n"
+    with Lab("17", "environment", environment=variables) as lab:
+        assert lab.credential(new, lab.first)["changed"]
+        found = lab.info(one=new, two=slot(f"{OWNER}_1"))["logins"]
+        assert (found["one"]["status"], found["two"]["status"]) == ("accepted", "rejected")
+        with pytest.raises(SecretsError, match="credentials.password: is empty"):
+            lab.info(one={"user": f"{OWNER}_1", "password": ""})
+        assert "password authentication failed" in lab.credential(lab.first, new, state="absent")["refused"]
 
 
 def test_a_server_that_is_down_is_one_clear_line() -> None:
