@@ -23,8 +23,10 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.generate import g
 from ansible_collections.chat4all.secrets.plugins.module_utils.masking import encoded_forms
 from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql import conninfo, identifier, literal
 from ansible_collections.chat4all.secrets.plugins.modules import postgresql_credential, postgresql_credential_info
+from images import versions
 
-VERSIONS = ("17", "15")
+# 16, the official image, where images can be pulled; tests/images/images.py --list says where each comes from.
+VERSIONS = versions("postgres")
 OWNER = "chat4all"
 ADMIN = f"{OWNER}_admin"
 PREFIX = "%m [%p] "
