@@ -40,7 +40,9 @@ options:
     type: str
     required: true
   databases:
-    description: The databases that matter. All that O(owner) can connect to, templates left out, by default.
+    description:
+      - The databases that matter. All that O(owner) can connect to by default, without templates and without those that
+        C(pg_hba.conf) closes to its logins.
     type: list
     elements: str
     default: []

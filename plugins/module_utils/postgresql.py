@@ -285,8 +285,9 @@ def password_matches(user: str, verifier: str | None, password: str) -> bool:
 class Snapshot:
     """What one look at the server showed."""
 
-    def __init__(self, seen: dict[str, Any], own_addresses: list[str]) -> None:
+    def __init__(self, seen: dict[str, Any], owner: str, own_addresses: list[str]) -> None:
         self.seen = seen
+        self.owner = owner
         self.own_addresses = own_addresses
         self.version = int(seen["settings"]["server_version_num"])
         self.sessions: list[dict[str, Any]] = seen["sessions"] or []
@@ -336,14 +337,26 @@ class Snapshot:
         return sum(session["count"] for session in self.sessions if session["user"] == user)
 
     def databases(self, wanted: Collection[str] | None) -> list[str]:
-        """Return the databases that the owner can connect to, or the wanted ones of them."""
-        reachable = [row["name"] for row in self.seen["databases"] or [] if row["owner"]]
+        """Return the databases that the owner can connect to, or the wanted ones of them.
+
+        One that ``pg_hba.conf`` closes to each of the owner's logins is no consumer's.
+        """
+        granted = [row["name"] for row in self.seen["databases"] or [] if row["owner"]]
         for name in wanted or []:
-            if name not in reachable:
+            if name not in granted:
                 raise SecretsError(
                     f"databases: {name} does not exist on this server, or the owner cannot connect to it"
                 )
-        return [name for name in reachable if not wanted or name in wanted]
+        if wanted:
+            return [name for name in granted if name in wanted]
+        users = self.principals(self.owner)
+        return [name for name in granted if not all(self.refusal(user, name) for user in users)] or granted
+
+    def refusal(self, user: str, database: str) -> str:
+        """Return why ``pg_hba.conf`` lets no login as this user in from the server's own addresses, or nothing."""
+        who = Who(user, self.roles_of(user), database)
+        refusals = [refusal(self.rules, who, address) for address in self.own_addresses]
+        return refusals[0] if refusals and all(refusals) else ""
 
     def not_granted(self, databases: Collection[str]) -> bool:
         """Tell whether the user lacks the right to connect to one of the databases."""
@@ -453,9 +466,9 @@ class Server:
             connect_timeout=CONNECT_TIMEOUT,
         )
 
-    def connect(self, login: Login, database: str | None = None) -> str:
+    def connect(self, login: Login, database: str) -> str:
         """Return the two lines that change a script's session to a login over the network."""
-        return f"{connect_command(self.network(login, database or self.database))}\n{login.password}\n"
+        return f"{connect_command(self.network(login, database))}\n{login.password}\n"
 
     def log_in(self, login: Login, databases: Collection[str]) -> Attempt:
         """Log in over the network, in one database after the other; a refused login is tried once."""
@@ -529,7 +542,7 @@ class Server:
             clients=self.clients(),
             verifier="rolpassword" if verifiers else "NULL::text",
         )
-        return Snapshot(self.admin_script(script, SCRIPT_TIMEOUT + timeout)[0], self.own_addresses)
+        return Snapshot(self.admin_script(script, SCRIPT_TIMEOUT + timeout)[0], owner, self.own_addresses)
 
     def clients(self) -> str:
         """Return the condition under which a session is a client's."""
@@ -803,7 +816,7 @@ class Credential:
     def _want_admin(self, snapshot: Snapshot, changes: Changes) -> None:
         login = self.admin_login
         role = snapshot.role(login.user)
-        self._check_admin_rules(snapshot)
+        self._admin_database(snapshot)
         if role is None:
             self._check_new("admin_login", login.user)
             attributes = f"{identifier(login.user)} WITH LOGIN SUPERUSER PASSWORD {literal(self._verifier(login))};"
@@ -818,16 +831,16 @@ class Credential:
             words = f"LOGIN SUPERUSER VALID UNTIL 'infinity' PASSWORD {literal(self._verifier(login))}"
             changes.add(f"administrator {login.user}", f"ALTER ROLE {identifier(login.user)} WITH {words};")
 
-    def _check_admin_rules(self, snapshot: Snapshot) -> None:
-        """Refuse where pg_hba.conf would refuse the administrator, who is tried from the server's own address."""
-        user, server = self.admin_login.user, self.server
-        who = Who(user, snapshot.roles_of(user), server.database)
-        refusals = [refusal(snapshot.rules, who, address) for address in server.own_addresses]
-        if refusals and all(refusals):
-            raise SecretsError(
-                f"admin_login: {user} would not get in over the network (pg_hba.conf: {refusals[0]}, from "
-                f"{server.own_addresses[0]}, database {server.database}); add a line for it there, then reload"
-            )
+    def _admin_database(self, snapshot: Snapshot) -> str:
+        """Return the database in which the administrator is tried; refuses where pg_hba.conf lets it into none."""
+        user, first = self.admin_login.user, self.server.database
+        for database in (first, *snapshot.databases(None)):
+            if not snapshot.refusal(user, database):
+                return database
+        raise SecretsError(
+            f"admin_login: {user} would not get in over the network (pg_hba.conf: {snapshot.refusal(user, first)}, "
+            f"from {self.server.own_addresses[0]}, database {first}); add a line for it there, then reload"
+        )
 
     def _admin_works(self, snapshot: Snapshot) -> bool:
         role = snapshot.role(self.admin_login.user)
@@ -845,7 +858,7 @@ class Credential:
             before = len(changes.actions)
             self._want_admin(snapshot, changes)
             if len(changes.actions) > before:
-                verify = self._as_admin_login()
+                verify = self._as_admin_login(snapshot)
         if changes.statements and changes.actions and not self.check_mode:
             self.server.admin_script("BEGIN;\n" + "\n".join(changes.statements) + "\nCOMMIT;\n" + verify)
         owner = snapshot.role(self.owner)
@@ -857,9 +870,9 @@ class Credential:
             "owner_superuser": bool(owner and owner["superuser"]),
         }
 
-    def _as_admin_login(self) -> str:
+    def _as_admin_login(self, snapshot: Snapshot) -> str:
         """Return the lines after which a script goes on as the administrator, over the network, or ends."""
-        return "\\warn @@admin\n" + self.server.connect(self.admin_login) + PRELUDE
+        return "\\warn @@admin\n" + self.server.connect(self.admin_login, self._admin_database(snapshot)) + PRELUDE
 
     # -- absent
 
@@ -902,7 +915,7 @@ class Credential:
             return self._revoked(changes, ended, self._see_refused(server.log_in(self.credential, [database])))
 
         terminate = TERMINATE.format(user=literal(user), clients=server.clients(), timeout=TERMINATION_TIMEOUT)
-        script = self._as_admin_login() if bootstrap and role["verifier"] else ""
+        script = self._as_admin_login(snapshot) if bootstrap and role["verifier"] else ""
         script += (
             "\n".join(changes.statements) + terminate + "\\warn @@probe\n" + server.connect(self.credential, database)
         )
@@ -942,7 +955,7 @@ class Credential:
                 "password of "
                 f"{user}, the server's first superuser, is kept"
             )
-        self._check_admin_rules(snapshot)
+        self._admin_database(snapshot)
 
     def _see_refused(self, attempt: Attempt, ours: bool = True) -> str:
         """Return the server's words; without a password any refusal is one, even where none was asked for."""

@@ -173,7 +173,7 @@ actions:
   elements: str
   sample: [role, membership in chat4all, setting role]
 databases:
-  description: The databases that O(owner) can connect to, those of O(databases) when given.
+  description: The databases that matter, as O(databases) says.
   returned: O(state=present)
   type: list
   elements: str

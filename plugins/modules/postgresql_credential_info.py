@@ -124,7 +124,7 @@ own_addresses:
   elements: str
   sample: [172.18.0.2]
 databases:
-  description: The databases that O(owner) can connect to, those of O(databases) when given.
+  description: The databases that matter, as O(databases) says.
   returned: success
   type: list
   elements: str

@@ -534,6 +534,27 @@ def test_lines_for_one_user_in_pg_hba_are_refused_with_their_number(fresh: Lab) 
         assert lab.info(one=new)["logins"]["one"]["status"] == "accepted"
 
 
+def test_a_database_that_pg_hba_closes_is_no_consumers(fresh: Lab) -> None:
+    lab = fresh
+    with lab.rules(f"local all all trust\nhost {OWNER} all all scram-sha-256\nhost all all all reject\n"):
+        current = lab.first
+        for user in (f"{OWNER}_1", f"{OWNER}_2"):
+            new = slot(user)
+            made = lab.credential(new, current)
+            assert (made["changed"], made["databases"]) == (True, [OWNER])
+            found = lab.info(one=current, two=new)
+            assert {login["status"] for login in found["logins"].values()} == {"accepted"}
+            assert found["databases"] == [OWNER]
+            assert "password authentication failed" in lab.credential(current, new, state="absent")["refused"]
+            current = new
+        # Whoever names it gets the server's answer.
+        found = lab.info(one=current, databases=["postgres"])["logins"]["one"]
+        assert found["status"] == "unknown" and "pg_hba.conf rejects connection" in found["reason"]
+    with lab.rules("local all all trust\nhost all all all reject\n"):
+        found = lab.info(one=current)["logins"]["one"]
+        assert found["status"] == "unknown" and "pg_hba.conf rejects connection" in found["reason"]
+
+
 def test_a_login_that_trust_lets_in_proves_nothing(fresh: Lab) -> None:
     lab = fresh
     new = slot(f"{OWNER}_1")

@@ -27,7 +27,7 @@ class Lookalike(Server):
         self.docker, self.container, self.own_addresses = DockerCli(Masker(["password"])), "db", ["172.18.0.2"]
 
     def look(self, *_names, **_options) -> Snapshot:
-        return Snapshot(self.seen, self.own_addresses)
+        return Snapshot(self.seen, "app", self.own_addresses)
 
 
 def credential(server: Server, user: str = "app_1") -> Credential:
