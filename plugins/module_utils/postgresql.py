@@ -27,6 +27,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql_log im
 from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql_rules import (
     Rule,
     Who,
+    closes,
     first_difference,
     first_rule,
     read_rules,
@@ -349,8 +350,11 @@ class Snapshot:
                 )
         if wanted:
             return [name for name in granted if name in wanted]
-        users = self.principals(self.owner)
-        return [name for name in granted if not all(self.refusal(user, name) for user in users)] or granted
+        users = {user: self.roles_of(user) for user in self.principals(self.owner)}
+        closed = [
+            name for name in granted if all(closes(self.rules, Who(user, roles, name)) for user, roles in users.items())
+        ]
+        return [name for name in granted if name not in closed] or granted
 
     def refusal(self, user: str, database: str) -> str:
         """Return why ``pg_hba.conf`` lets no login as this user in from the server's own addresses, or nothing."""
@@ -435,12 +439,12 @@ class Server:
                 self.database = "template1"
                 done = self._run(self._local(login), login.password, PRELUDE + script, timeout)
             reason = self.reason(done.stderr)
-            # Only what fails at the very start is about the administrator.
-            failed = done.returncode == 2 or (done.returncode == 3 and NO_SUPERUSER in reason)
+            # Only what fails at the very start is about the administrator. (A reason is masked, so it decides nothing.)
+            failed = done.returncode == 2 or (done.returncode == 3 and NO_SUPERUSER in done.stderr)
             if not failed or "@@" in done.stderr:
                 self.admins = [login]
                 return done
-            if not NO_ENTRY.search(reason):
+            if not NO_ENTRY.search(done.stderr):
                 raise SecretsError(f"{self.container}: PostgreSQL does not answer on its socket: {reason}")
             refusals.append(f"{login.user}: {reason}")
             if REJECTED.search(done.stderr):
@@ -816,7 +820,12 @@ class Credential:
     def _want_admin(self, snapshot: Snapshot, changes: Changes) -> None:
         login = self.admin_login
         role = snapshot.role(login.user)
-        self._admin_database(snapshot)
+        # It has to get in where it is made, and before the first superuser goes.
+        current = (
+            snapshot.role(self.current.user) if self.current and self.current.user != self.credential.user else None
+        )
+        if not self._admin_works(snapshot) or (current and current["oid"] == 10):
+            self._admin_database(snapshot)
         if role is None:
             self._check_new("admin_login", login.user)
             attributes = f"{identifier(login.user)} WITH LOGIN SUPERUSER PASSWORD {literal(self._verifier(login))};"

@@ -53,9 +53,9 @@ def count_refused(
     """Return the refused logins in ``text``, and how many were our own negative probes.
 
     A refusal that names a user counts when it is one of ``users``. A probe is known by its address, which stands in the
-    prefix, in what ``pg_hba.conf`` refuses or, with ``log_connections``, in an earlier line of the same process. Where the log has neither,
-    ``own_refusals`` of the refused passwords are taken for ours. Logins over the server's own socket or loopback are no
-    client's.
+    prefix, in what ``pg_hba.conf`` refuses or, with ``log_connections``, in an earlier line of the same process. Where
+    the log has none of these, ``own_refusals`` of the refused passwords are taken for ours. Logins over the server's
+    own socket or loopback are no client's.
     """
     pattern = prefix_pattern(prefix)
     named = [f'{word} "{user}"' for user in users for word in ("user", "role")]

@@ -113,6 +113,18 @@ def refusal(rules: Iterable[Rule], who: Who, address: str) -> str:
     return f"no line lets {who.user} in"
 
 
+def closes(rules: Iterable[Rule], who: Who) -> bool:
+    """Tell whether no login over the network gets in, wherever it comes from."""
+    for rule in rules:
+        if rule.type not in NETWORK_TYPES or rule.is_loopback or not rule.is_for(who):
+            continue
+        if rule.method != "reject":
+            return False
+        if (rule.type, rule.address) == ("host", "all"):
+            return True
+    return True
+
+
 def first_difference(rules: Iterable[Rule], one: Who, other: Who) -> Rule | None:
     """Return the first line for network logins that is for one of the two alone."""
     for rule in rules:

@@ -21,9 +21,9 @@ description:
     Memberships of O(owner) need no copy, since its members have them too. The right to connect is granted where
     O(owner) can connect and the login could not.
   - With O(state=absent) a login loses its password and its sessions are ended. Then a login with the old password is
-    tried over the network and must be refused, for its password or by C(pg_hba.conf). A role that does not exist is
-    revoked as it is. Last the role becomes C(NOLOGIN), save for the server's
-    first superuser, which must still be able to use the server's own trusted socket.
+    tried over the network and must be refused, for its password or by C(pg_hba.conf). Last the role becomes C(NOLOGIN),
+    save for the server's first superuser, which must still be able to use the server's own trusted socket. A role that
+    does not exist is revoked as it is.
   - The server gets a SCRAM-SHA-256 verifier made by the module, never a password, by standard input, and in a session
     whose statements it does not log (C(log_statement) and its kin, C(pg_stat_statements), C(pgaudit),
     C(pg_stat_activity)).

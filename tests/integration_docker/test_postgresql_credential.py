@@ -532,6 +532,12 @@ def test_lines_for_one_user_in_pg_hba_are_refused_with_their_number(fresh: Lab) 
     with lab.rules(f"{alike}host all {ADMIN} samenet scram-sha-256\n"):
         lab.credential(new, lab.first)
         assert lab.info(one=new)["logins"]["one"]["status"] == "accepted"
+    with lab.rules(alike):
+        # The first superuser could not be revoked; from then on nobody needs the administrator over the network.
+        assert f"(pg_hba.conf: no line lets {ADMIN} in, from 1" in lab.refusal(new, lab.first)
+    lab.credential(lab.first, new, state="absent")
+    with lab.rules(alike):
+        assert lab.credential(slot(f"{OWNER}_2"), new)["changed"]
 
 
 def test_a_database_that_pg_hba_closes_is_no_consumers(fresh: Lab) -> None:
@@ -550,6 +556,13 @@ def test_a_database_that_pg_hba_closes_is_no_consumers(fresh: Lab) -> None:
         # Whoever names it gets the server's answer.
         found = lab.info(one=current, databases=["postgres"])["logins"]["one"]
         assert found["status"] == "unknown" and "pg_hba.conf rejects connection" in found["reason"]
+    # What other addresses may open matters still, although it cannot be tried from here.
+    with lab.rules(
+        f"local all all trust\nhost {OWNER} all 192.0.2.7/32 scram-sha-256\nhost postgres all all scram-sha-256\n"
+    ):
+        found = lab.info(one=current)
+        assert found["databases"] == [OWNER, "postgres"]
+        assert found["logins"]["one"]["status"] == "unknown"
     with lab.rules("local all all trust\nhost all all all reject\n"):
         found = lab.info(one=current)["logins"]["one"]
         assert found["status"] == "unknown" and "pg_hba.conf rejects connection" in found["reason"]
@@ -647,6 +660,13 @@ def test_a_first_rotation_needs_no_administrator_where_the_socket_asks(fresh: La
     """Before it, the store knows nothing but the first user's own login."""
     lab = fresh
     new, wrong = slot(f"{OWNER}_1"), slot(OWNER)
+    # Masking a weak password changes the messages; what they say must be understood all the same.
+    weak = slot(OWNER, "password")
+    lab.sql(f"ALTER ROLE {OWNER} PASSWORD 'password'")
+    with lab.rules("local all all scram-sha-256\nhost all all all scram-sha-256\n"):
+        assert lab.info(one=weak)["logins"]["one"]["status"] == "accepted"
+        assert lab.info(one=lab.first, two=weak)["logins"]["one"]["status"] == "rejected"
+    lab.sql(f"ALTER ROLE {OWNER} PASSWORD {literal(scram_sha_256(lab.first['password']))}")
     with lab.rules("local all all scram-sha-256\nhost all all all scram-sha-256\n"):
         found = lab.info(one=lab.first, two=new, idle_user=f"{OWNER}_1")
         assert (found["logins"]["one"]["status"], found["idle"]) == ("accepted", True)
