@@ -24,7 +24,8 @@ options:
   admin:
     description:
       - A superuser, for servers whose own socket asks for a password.
-      - It is tried where the server's first user, C(POSTGRES_USER) of the container, does not get in there without one.
+      - It is tried where the server's first user, C(POSTGRES_USER) of the container, does not get in there without one,
+        and before the logins that the other options name.
     type: dict
     suboptions:
       user:
@@ -39,7 +40,9 @@ options:
     type: str
     required: true
   databases:
-    description: The databases that matter. All that O(owner) can connect to, templates left out, by default.
+    description:
+      - The databases that matter. All that O(owner) can connect to by default, without templates and without those that
+        C(pg_hba.conf) closes to its logins.
     type: list
     elements: str
     default: []

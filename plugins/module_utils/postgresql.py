@@ -11,10 +11,11 @@ ever part of a command. A server gets a SCRAM verifier, never a password, in a s
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,9 +27,11 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql_log im
 from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql_rules import (
     Rule,
     Who,
+    closes,
     first_difference,
     first_rule,
     read_rules,
+    refusal,
 )
 
 # How our sessions call themselves; together with the server's own address it tells them from a client's.
@@ -41,8 +44,22 @@ CONNECT_TIMEOUT = 10
 TERMINATION_TIMEOUT = 10
 
 MAX_NAME_BYTES = 63
+RESERVED = re.compile(r"pg_|(?:public|none)$")
+# What the container's own environment must not decide: where psql connects, and with what. (PGPORT is the server's too.)
+NO_DEFAULTS = ("PGHOST", "PGHOSTADDR", "PGPASSWORD", "PGOPTIONS")
 WITHOUT_PASSWORD = ("trust", "peer", "ident")
-REJECTED = re.compile(r'FATAL:  password authentication failed for user "')
+# A line's first FATAL is the server's; a later one is part of a name.
+FATAL = r"^(?:(?!FATAL:  ).)*?(?P<said>FATAL:  (?:{}).*)"
+# The one answer that proves a password wrong.
+REJECTED = re.compile(FATAL.format(r'password authentication failed for user "'), re.MULTILINE)
+# The answers that show a login without a password refused: whatever was asked for, it does not get in.
+REFUSED = re.compile(
+    FATAL.format(
+        r'[\w ]+ authentication failed for user "|pg_hba\.conf rejects connection|no pg_hba\.conf entry'
+        r'|role ".*" (?:does not exist|is not permitted to log in)'
+    ),
+    re.MULTILINE,
+)
 # The server answers, but not to this login.
 NO_ENTRY = re.compile(
     r'role ".*" does not exist|authentication failed|no password supplied|not permitted to log in|no pg_hba\.conf entry'
@@ -102,7 +119,8 @@ AND NOT (usesysid = 10 AND (client_addr IS NULL OR client_addr <<= '127.0.0.0/8'
 SNAPSHOT = """
 SELECT json_build_object(
 'settings', (SELECT json_object_agg(name, setting) FROM pg_settings WHERE name IN (
-  'server_version', 'server_version_num', 'log_line_prefix', 'log_destination', 'logging_collector', 'lc_messages')),
+  'server_version', 'server_version_num', 'log_line_prefix', 'log_destination', 'logging_collector', 'lc_messages',
+  'in_hot_standby')),
 'bootstrap', pg_get_userbyid(10),
 'roles', (SELECT json_object_agg(rolname, json_build_object('superuser', rolsuper, 'login', rolcanlogin, 'oid',
 oid::bigint,
@@ -232,12 +250,14 @@ class Login:
     password: str = field(default="", repr=False)
 
     @classmethod
-    def given(cls, option: str, value: dict[str, Any] | None) -> Login | None:
+    def given(cls, option: str, value: dict[str, Any] | None, password_required: bool = False) -> Login | None:
         """Return what a module's option holds; refuses what PostgreSQL or ``psql`` could not take."""
         if value is None:
             return None
         check_name(f"{option}.user", value["user"])
         password = value.get("password") or ""
+        if password_required and not password:
+            raise SecretsError(f"{option}.password: is empty, and PostgreSQL accepts no empty password; give one")
         if re.search(r"[\r\n\0]", password):
             raise SecretsError(f"{option}.password: holds a line break or a null byte, which psql cannot take")
         return cls(value["user"], password)
@@ -245,8 +265,8 @@ class Login:
 
 def check_name(option: str, name: str) -> str:
     """Refuse a name that PostgreSQL would cut short or not take."""
-    if not name or "\0" in name:
-        raise SecretsError(f"{option}: is empty or holds a null byte; give the name of a role")
+    if not name or re.search(r"[\r\n\0]", name):
+        raise SecretsError(f"{option}: is empty or holds a line break or a null byte; give the name of a role")
     size = len(name.encode("utf-8", "surrogateescape"))
     if size > MAX_NAME_BYTES:
         raise SecretsError(f"{option}: has {size} bytes, and PostgreSQL keeps {MAX_NAME_BYTES}; give a shorter name")
@@ -266,8 +286,9 @@ def password_matches(user: str, verifier: str | None, password: str) -> bool:
 class Snapshot:
     """What one look at the server showed."""
 
-    def __init__(self, seen: dict[str, Any], own_addresses: list[str]) -> None:
+    def __init__(self, seen: dict[str, Any], owner: str, own_addresses: list[str]) -> None:
         self.seen = seen
+        self.owner = owner
         self.own_addresses = own_addresses
         self.version = int(seen["settings"]["server_version_num"])
         self.sessions: list[dict[str, Any]] = seen["sessions"] or []
@@ -317,14 +338,29 @@ class Snapshot:
         return sum(session["count"] for session in self.sessions if session["user"] == user)
 
     def databases(self, wanted: Collection[str] | None) -> list[str]:
-        """Return the databases that the owner can connect to, or the wanted ones of them."""
-        reachable = [row["name"] for row in self.seen["databases"] or [] if row["owner"]]
+        """Return the databases that the owner can connect to, or the wanted ones of them.
+
+        One that ``pg_hba.conf`` closes to each of the owner's logins is no consumer's.
+        """
+        granted = [row["name"] for row in self.seen["databases"] or [] if row["owner"]]
         for name in wanted or []:
-            if name not in reachable:
+            if name not in granted:
                 raise SecretsError(
                     f"databases: {name} does not exist on this server, or the owner cannot connect to it"
                 )
-        return [name for name in reachable if not wanted or name in wanted]
+        if wanted:
+            return [name for name in granted if name in wanted]
+        users = {user: self.roles_of(user) for user in self.principals(self.owner)}
+        closed = [
+            name for name in granted if all(closes(self.rules, Who(user, roles, name)) for user, roles in users.items())
+        ]
+        return [name for name in granted if name not in closed] or granted
+
+    def refusal(self, user: str, database: str) -> str:
+        """Return why ``pg_hba.conf`` lets no login as this user in from the server's own addresses, or nothing."""
+        who = Who(user, self.roles_of(user), database)
+        refusals = [refusal(self.rules, who, address) for address in self.own_addresses]
+        return refusals[0] if refusals and all(refusals) else ""
 
     def not_granted(self, databases: Collection[str]) -> bool:
         """Tell whether the user lacks the right to connect to one of the databases."""
@@ -333,17 +369,18 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One login over the containers' network."""
+    """One login over the containers' network. ``refused``: by the server's own rules, though not for its password."""
 
     status: str
     reason: str
     rows: list[dict[str, Any]]
+    refused: bool = False
 
 
 class Server:
     """A PostgreSQL server in a running container.
 
-    ``admins`` are tried one after the other, each on the server's own socket; they must be superusers.
+    ``admins`` are tried one after the other, each once, on the server's own socket; they must be superusers.
     ``host`` is how consumers reach the server; its own address on its first network by default.
     """
 
@@ -379,8 +416,10 @@ class Server:
             raise SecretsError(f"{container}: has no address on a container network; give host, as consumers reach it")
         self.host = host or self.own_addresses[0]
         server_user = found["user"][0].split("=", 1)[1] if found["user"] else ""
-        self.admins = [Login(server_user or "postgres"), *(login for login in admins if login)]
-        self._database = "postgres"
+        self.admins = list(dict.fromkeys([Login(server_user or "postgres"), *(login for login in admins if login)]))
+        # What the socket refused for its password is not tried again: too many attempts could lock a user out.
+        self.rejected: dict[Login, str] = {}
+        self.database = "postgres"
 
     # -- scripts
 
@@ -397,17 +436,19 @@ class Server:
         for login in list(self.admins):
             done = self._run(self._local(login), login.password, PRELUDE + script, timeout)
             if done.returncode == 2 and 'database "postgres" does not exist' in done.stderr:
-                self._database = "template1"
+                self.database = "template1"
                 done = self._run(self._local(login), login.password, PRELUDE + script, timeout)
             reason = self.reason(done.stderr)
-            # Only what fails at the very start is about the administrator.
-            failed = done.returncode == 2 or (done.returncode == 3 and NO_SUPERUSER in reason)
+            # Only what fails at the very start is about the administrator. (A reason is masked, so it decides nothing.)
+            failed = done.returncode == 2 or (done.returncode == 3 and NO_SUPERUSER in done.stderr)
             if not failed or "@@" in done.stderr:
                 self.admins = [login]
                 return done
-            if not NO_ENTRY.search(reason):
+            if not NO_ENTRY.search(done.stderr):
                 raise SecretsError(f"{self.container}: PostgreSQL does not answer on its socket: {reason}")
-            refusals.append(reason)
+            refusals.append(f"{login.user}: {reason}")
+            if REJECTED.search(done.stderr):
+                self.rejected[login] = reason
         raise SecretsError(
             f"{self.container}: no administrator gets in on the server's socket ({'; '.join(refusals)}); "
             "give admin, a superuser with its password"
@@ -415,7 +456,7 @@ class Server:
 
     def _local(self, login: Login) -> str:
         return conninfo(
-            user=login.user, dbname=self._database, application_name=APPLICATION, connect_timeout=CONNECT_TIMEOUT
+            user=login.user, dbname=self.database, application_name=APPLICATION, connect_timeout=CONNECT_TIMEOUT
         )
 
     def network(self, login: Login, database: str) -> str:
@@ -429,12 +470,14 @@ class Server:
             connect_timeout=CONNECT_TIMEOUT,
         )
 
-    def connect(self, login: Login, database: str | None = None) -> str:
+    def connect(self, login: Login, database: str) -> str:
         """Return the two lines that change a script's session to a login over the network."""
-        return f"{connect_command(self.network(login, database or self._database))}\n{login.password}\n"
+        return f"{connect_command(self.network(login, database))}\n{login.password}\n"
 
     def log_in(self, login: Login, databases: Collection[str]) -> Attempt:
         """Log in over the network, in one database after the other; a refused login is tried once."""
+        if login in self.rejected:
+            return Attempt("rejected", self.rejected[login], [], refused=True)
         query = (
             "SELECT json_build_object('database', current_database(), 'current_user', current_user, "
             "'session_user', session_user, 'address', host(inet_client_addr()));\n"
@@ -442,16 +485,24 @@ class Server:
         first, *others = databases
         script = query + "".join(self.connect(login, database) + query for database in others)
         done = self._run(self.network(login, first), login.password, script, SCRIPT_TIMEOUT)
-        rows = rows_of(done)
-        if done.returncode == 0:
+        attempt = self.attempt(done.returncode, done.stderr, rows_of(done))
+        if attempt.reason and attempt.rows:
+            place = f"in database {list(databases)[len(attempt.rows)]}: "
+            return dataclasses.replace(attempt, reason=place + attempt.reason)
+        return attempt
+
+    def attempt(self, returncode: int, stderr: str, rows: list[dict[str, Any]]) -> Attempt:
+        """Judge how a login over the network ended; where ``psql`` tried with and without TLS, a rejection counts."""
+        if returncode == 0:
             return Attempt("accepted", "", rows)
-        reason = self.reason(done.stderr)
-        if rows:
-            reason = f"in database {list(databases)[len(rows)]}: {reason}"
-        return Attempt("rejected" if REJECTED.search(done.stderr) else "unknown", reason, rows)
+        rejected = REJECTED.search(stderr)
+        refused = rejected or REFUSED.search(stderr)
+        reason = self.reason(refused["said"] if refused else stderr)
+        return Attempt("rejected" if rejected else "unknown", reason, rows, bool(refused))
 
     def _run(self, connection: str, password: str, script: str, timeout: float) -> Completed:
-        command = ["exec", "-i", "-e", "LC_ALL=C", "-e", "PGCLIENTENCODING=UTF8", self.container]
+        environment = ["LC_ALL=C", "PGCLIENTENCODING=UTF8", *(f"{name}=" for name in NO_DEFAULTS)]
+        command = ["exec", "-i", *(word for pair in environment for word in ("-e", pair)), self.container]
         command += ["psql", "-X", "-q", "-A", "-t", "-W", "-v", "ON_ERROR_STOP=1", "-d", connection]
         done = self.docker.run(*command, stdin=f"{password}\n{script}", timeout=timeout, check=False)
         if done.returncode in (126, 127) or "Error response from daemon" in done.stderr:
@@ -495,7 +546,7 @@ class Server:
             clients=self.clients(),
             verifier="rolpassword" if verifiers else "NULL::text",
         )
-        return Snapshot(self.admin_script(script, SCRIPT_TIMEOUT + timeout)[0], self.own_addresses)
+        return Snapshot(self.admin_script(script, SCRIPT_TIMEOUT + timeout)[0], owner, self.own_addresses)
 
     def clients(self) -> str:
         """Return the condition under which a session is a client's."""
@@ -583,6 +634,7 @@ class Credential:
                 f"credential: {user} is in use; alternating logins never touch the current one nor the owner"
             )
         snapshot = self._look()
+        self._check_server(snapshot)
         databases = snapshot.databases(self.wanted)
         self._check_owner(snapshot)
         self._check_idle_role(snapshot)
@@ -612,9 +664,15 @@ class Credential:
                 f"credential: {user} is not the current user {self.current.user}; single_user keeps the user"
             )
         snapshot = self._look()
+        self._check_server(snapshot)
         role = snapshot.role(user)
         if role is None:
             raise SecretsError(f"credential: role {user} does not exist in {self.server.container}")
+        if role["expired"]:
+            raise SecretsError(
+                f"credential: VALID UNTIL of {user} is over ({role['until']}), so no password of it is accepted; "
+                "set a later one on the role, or infinity"
+            )
         changes = Changes()
         if not role["login"]:
             changes.add("login", f"ALTER ROLE {identifier(user)} LOGIN;")
@@ -628,6 +686,24 @@ class Credential:
         logins = (self.credential, self.current, self.admin_login)
         names = {self.owner, *(login.user for login in logins if login)}
         return self.server.look(sorted(names), self.owner, self.credential.user, verifiers=True)
+
+    def _check_server(self, snapshot: Snapshot) -> None:
+        self._check_messages(snapshot)
+        if snapshot.seen["settings"]["in_hot_standby"] == "on":
+            raise SecretsError(
+                f"{self.server.container}: is a standby, which changes no role; give the container of its primary"
+            )
+
+    def _check_messages(self, snapshot: Snapshot) -> None:
+        if not speaks_english(snapshot):
+            raise SecretsError(
+                f"{self.server.container}: its messages are in {snapshot.seen['settings']['lc_messages']}, so a "
+                "refusal could not be told from other errors; set lc_messages = 'C'"
+            )
+
+    def _check_new(self, option: str, name: str) -> None:
+        if RESERVED.match(name):
+            raise SecretsError(f"{option}: PostgreSQL reserves the name {name} for itself; choose another name")
 
     def _verifier(self, login: Login) -> str:
         verifier = scram_sha_256(login.password, iterations=self.iterations)
@@ -658,6 +734,7 @@ class Credential:
     def _check_idle_role(self, snapshot: Snapshot) -> None:
         user, role = self.credential.user, snapshot.role(self.credential.user)
         if role is None:
+            self._check_new("credential", user)
             return
         if not snapshot.works_as(user, self.owner):
             owns = f"owns {role['owns']} objects" if role["owns"] else f"is no alternating login of {self.owner}"
@@ -743,7 +820,14 @@ class Credential:
     def _want_admin(self, snapshot: Snapshot, changes: Changes) -> None:
         login = self.admin_login
         role = snapshot.role(login.user)
+        # It has to get in where it is made, and before the first superuser goes.
+        current = (
+            snapshot.role(self.current.user) if self.current and self.current.user != self.credential.user else None
+        )
+        if not self._admin_works(snapshot) or (current and current["oid"] == 10):
+            self._admin_database(snapshot)
         if role is None:
+            self._check_new("admin_login", login.user)
             attributes = f"{identifier(login.user)} WITH LOGIN SUPERUSER PASSWORD {literal(self._verifier(login))};"
             comment = f"COMMENT ON ROLE {identifier(login.user)} IS {literal(f'administrator, {MARK}')};"
             changes.add(f"administrator {login.user}", f"CREATE ROLE {attributes}", comment)
@@ -755,6 +839,17 @@ class Credential:
                 )
             words = f"LOGIN SUPERUSER VALID UNTIL 'infinity' PASSWORD {literal(self._verifier(login))}"
             changes.add(f"administrator {login.user}", f"ALTER ROLE {identifier(login.user)} WITH {words};")
+
+    def _admin_database(self, snapshot: Snapshot) -> str:
+        """Return the database in which the administrator is tried; refuses where pg_hba.conf lets it into none."""
+        user, first = self.admin_login.user, self.server.database
+        for database in (first, *snapshot.databases(None)):
+            if not snapshot.refusal(user, database):
+                return database
+        raise SecretsError(
+            f"admin_login: {user} would not get in over the network (pg_hba.conf: {snapshot.refusal(user, first)}, "
+            f"from {self.server.own_addresses[0]}, database {first}); add a line for it there, then reload"
+        )
 
     def _admin_works(self, snapshot: Snapshot) -> bool:
         role = snapshot.role(self.admin_login.user)
@@ -772,7 +867,7 @@ class Credential:
             before = len(changes.actions)
             self._want_admin(snapshot, changes)
             if len(changes.actions) > before:
-                verify = self._as_admin_login()
+                verify = self._as_admin_login(snapshot)
         if changes.statements and changes.actions and not self.check_mode:
             self.server.admin_script("BEGIN;\n" + "\n".join(changes.statements) + "\nCOMMIT;\n" + verify)
         owner = snapshot.role(self.owner)
@@ -784,9 +879,9 @@ class Credential:
             "owner_superuser": bool(owner and owner["superuser"]),
         }
 
-    def _as_admin_login(self) -> str:
+    def _as_admin_login(self, snapshot: Snapshot) -> str:
         """Return the lines after which a script goes on as the administrator, over the network, or ends."""
-        return "\\warn @@admin\n" + self.server.connect(self.admin_login) + PRELUDE
+        return "\\warn @@admin\n" + self.server.connect(self.admin_login, self._admin_database(snapshot)) + PRELUDE
 
     # -- absent
 
@@ -796,15 +891,13 @@ class Credential:
         if self.current is None or user == self.current.user:
             raise SecretsError(f"credential: {user} is the current login; revoking it would lock its consumers out")
         snapshot = self._look()
-        if not speaks_english(snapshot):
-            raise SecretsError(
-                f"{server.container}: its messages are in {snapshot.seen['settings']['lc_messages']}, so a refusal "
-                "could not be "
-                "told from other errors; set lc_messages = 'C'"
-            )
-        self._check_current(snapshot)
         role = snapshot.role(user)
-        ours = bool(role) and (
+        if role is None:
+            # Nothing can log in as it, so there is nothing to try either.
+            return self._revoked(Changes(), 0, "" if self.check_mode else f"role {user} does not exist")
+        self._check_messages(snapshot)
+        self._check_current(snapshot)
+        ours = (
             user == self.owner
             or snapshot.works_as(user, self.owner)
             or password_matches(user, role["verifier"], self.credential.password)
@@ -812,8 +905,8 @@ class Credential:
         database = (snapshot.databases(self.wanted) or ["postgres"])[0]
         changes, ended = Changes(), 0
         if not ours:
-            # Somebody else's role, or none at all: nothing of it is ours to take.
-            reason = "" if self.check_mode else self._see_refused(server.log_in(self.credential, [database]))
+            # Somebody else's role, with another password: nothing of it is ours to take.
+            reason = "" if self.check_mode else self._see_refused(server.log_in(self.credential, [database]), ours)
             return self._revoked(changes, ended, reason)
 
         bootstrap = role["oid"] == 10
@@ -831,7 +924,7 @@ class Credential:
             return self._revoked(changes, ended, self._see_refused(server.log_in(self.credential, [database])))
 
         terminate = TERMINATE.format(user=literal(user), clients=server.clients(), timeout=TERMINATION_TIMEOUT)
-        script = self._as_admin_login() if bootstrap and role["verifier"] else ""
+        script = self._as_admin_login(snapshot) if bootstrap and role["verifier"] else ""
         script += (
             "\n".join(changes.statements) + terminate + "\\warn @@probe\n" + server.connect(self.credential, database)
         )
@@ -845,8 +938,7 @@ class Credential:
         # A login that was under way when the password went may have become a session since.
         final = "" if bootstrap else f"ALTER ROLE {identifier(user)} NOLOGIN;\n"
         ended = sum(row["ended"] for row in rows_of(done) + server.admin_script(final + terminate))
-        status = "accepted" if done.returncode == 0 else "rejected" if REJECTED.search(after) else "unknown"
-        return self._revoked(changes, ended, self._see_refused(Attempt(status, server.reason(after), [])))
+        return self._revoked(changes, ended, self._see_refused(server.attempt(done.returncode, after, [])))
 
     def _check_current(self, snapshot: Snapshot) -> None:
         current = self.current
@@ -872,16 +964,19 @@ class Credential:
                 "password of "
                 f"{user}, the server's first superuser, is kept"
             )
+        self._admin_database(snapshot)
 
-    def _see_refused(self, attempt: Attempt) -> str:
+    def _see_refused(self, attempt: Attempt, ours: bool = True) -> str:
+        """Return the server's words; without a password any refusal is one, even where none was asked for."""
         user = self.credential.user
-        if attempt.status == "rejected":
+        if attempt.refused:
             return attempt.reason
         if attempt.status == "accepted":
             raise SecretsError(
                 f"{user} still logs in over the network with the revoked password; look for trust in pg_hba.conf"
             )
-        raise SecretsError(f"{user} has no password any more, but its refusal could not be seen: {attempt.reason}")
+        what = "has no password any more" if ours else "has another password, of somebody else"
+        raise SecretsError(f"{user} {what}, but its refusal could not be seen: {attempt.reason}")
 
     def _revoked(self, changes: Changes, ended: int, refused: str) -> dict[str, Any]:
         return {
@@ -950,6 +1045,8 @@ def login_result(server: Server, snapshot: Snapshot, login: Login, databases: li
 
 # -- for the modules
 
+# Ansible logs a whole dict to syslog, and finds no password in it whose repr is not the password itself: so each option
+# that has one is no_log as a whole, and readable() sets its other words free again.
 LOGIN = {"user": {"type": "str", "required": True}, "password": {"type": "str", "no_log": True}}
 REQUIRED_LOGIN = {**LOGIN, "password": {"type": "str", "no_log": True, "required": True}}
 
@@ -957,7 +1054,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "container": {"type": "str", "required": True},
     "host": {"type": "str"},
     "port": {"type": "int", "default": 5432},
-    "admin": {"type": "dict", "options": LOGIN},
+    "admin": {"type": "dict", "no_log": True, "options": LOGIN},
     "owner": {"type": "str", "required": True},
     "databases": {"type": "list", "elements": "str", "default": []},
 }
@@ -971,6 +1068,11 @@ def connected(params: dict[str, Any], logins: Iterable[Login | None], admins: It
     return Server(DockerCli(masker), params["container"], params["host"], params["port"], [admin, *admins])
 
 
+def one_line(message: str) -> str:
+    """Return a message without the line breaks that a name in it may have."""
+    return " ".join(message.splitlines())
+
+
 def without_passwords(value: Any) -> Any:
     """Return a module's options as its result may show them."""
     if isinstance(value, list):
@@ -980,6 +1082,15 @@ def without_passwords(value: Any) -> Any:
     return value
 
 
-def public_words(params: dict[str, Any]) -> str:
-    """Return every option that is no password: a word of these is no secret, even where a password is the same word."""
-    return json.dumps(without_passwords(params), ensure_ascii=False)
+def readable(no_log_values: set[str], params: dict[str, Any]) -> set[str]:
+    """Return the values that a result must not show: a word of any other option is none, even if a password is it."""
+    public = list(_words(without_passwords(params)))
+    return {value for value in no_log_values if not any(value in word for word in public)}
+
+
+def _words(value: Any) -> Iterator[str]:
+    if isinstance(value, (list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _words(item)
+    elif value is not None:
+        yield str(value)

@@ -18,6 +18,8 @@ REFUSED = re.compile(
     r"|the database system is |canceling authentication due to timeout"
     r'|permission denied for database|database ".*" does not exist)'
 )
+# What pg_hba.conf refuses is logged with the client's address, whatever the prefix is.
+ADDRESSED = re.compile(r'FATAL:  (?:no pg_hba\.conf entry|pg_hba\.conf rejects connection) for host "([^"]+)"')
 RECEIVED = re.compile(r"LOG:  connection received: host=(\S+)")
 LOOPBACK = ("[local]", "127.0.0.1", "::1", "localhost")
 
@@ -51,9 +53,9 @@ def count_refused(
     """Return the refused logins in ``text``, and how many were our own negative probes.
 
     A refusal that names a user counts when it is one of ``users``. A probe is known by its address, which stands in the
-    prefix or, with ``log_connections``, in an earlier line of the same process. Where the log has neither,
-    ``own_refusals`` of the refused passwords are taken for ours. Logins over the server's own socket or loopback are no
-    client's.
+    prefix, in what ``pg_hba.conf`` refuses or, with ``log_connections``, in an earlier line of the same process. Where
+    the log has none of these, ``own_refusals`` of the refused passwords are taken for ours. Logins over the server's
+    own socket or loopback are no client's.
     """
     pattern = prefix_pattern(prefix)
     named = [f'{word} "{user}"' for user in users for word in ("user", "role")]
@@ -73,7 +75,8 @@ def count_refused(
         message = line[refusal.start() :]
         if re.search(r'(user|role) "', message) and not any(name in message for name in named):
             continue
-        host = fields.get("host") or (hosts.get(process) if process else "")
+        addressed = ADDRESSED.match(message)
+        host = addressed[1] if addressed else fields.get("host") or (hosts.get(process) if process else "")
         if host in own_addresses:
             own += 1
         elif host not in LOOPBACK:

@@ -50,6 +50,12 @@ class Rule:
         return network is None or ipaddress.ip_address(address) in network
 
     @property
+    def is_certain(self) -> bool:
+        """Whether a covered address is one for sure: a host name may be another's, and TLS is not known here."""
+        known = self.address in ("all", "samehost", "samenet") or self._network() is not None
+        return self.type == "host" and known
+
+    @property
     def is_for_everyone(self) -> bool:
         """Whether no network login gets past this line."""
         return (self.type, self.address) == ("host", "all") and "all" in self.users and "all" in self.databases
@@ -93,6 +99,30 @@ def read_rules(rows: Iterable[dict[str, Any]] | None) -> list[Rule]:
 def first_rule(rules: Iterable[Rule], who: Who, address: str) -> Rule | None:
     """Return the line that decides about a login from ``address``."""
     return next((rule for rule in rules if rule.covers(address) and rule.is_for(who)), None)
+
+
+def refusal(rules: Iterable[Rule], who: Who, address: str) -> str:
+    """Return why no login from ``address`` gets in, a container's own; empty where one may."""
+    for rule in rules:
+        if not (rule.covers(address) and rule.is_for(who)):
+            continue
+        if rule.method != "reject":
+            return ""
+        if rule.is_certain:
+            return f"line {rule.line} rejects {who.user}"
+    return f"no line lets {who.user} in"
+
+
+def closes(rules: Iterable[Rule], who: Who) -> bool:
+    """Tell whether no login over the network gets in, wherever it comes from."""
+    for rule in rules:
+        if rule.type not in NETWORK_TYPES or rule.is_loopback or not rule.is_for(who):
+            continue
+        if rule.method != "reject":
+            return False
+        if (rule.type, rule.address) == ("host", "all"):
+            return True
+    return True
 
 
 def first_difference(rules: Iterable[Rule], one: Who, other: Who) -> Rule | None:

@@ -106,6 +106,13 @@ def kernel_lock(
             file.write(state)
 
 
+def module_lock(params: dict[str, Any], check_mode: bool) -> contextlib.AbstractContextManager[None]:
+    """Return the lock that a module's options ask for; none in check mode, where nothing is changed."""
+    if check_mode:
+        return contextlib.nullcontext()
+    return kernel_lock(params["state_dir"], params["ledger"], params["holder"])
+
+
 def _who(lease: dict[str, Any] | None) -> str:
     """Return who works here, for the message to others."""
     module = os.path.splitext(os.path.basename(sys.argv[0]))[0]

@@ -216,7 +216,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.project_options i
     secret_values,
 )
 from ansible_collections.chat4all.secrets.plugins.module_utils.rollout import Rollout, Settings
-from ansible_collections.chat4all.secrets.plugins.module_utils.state import LOCK_ARGUMENTS, kernel_lock
+from ansible_collections.chat4all.secrets.plugins.module_utils.state import LOCK_ARGUMENTS, module_lock
 
 SETTINGS = ("parallel", "timeout", "quiet", "settle", "failure_log", "accept_weak", "log_dir", "progress")
 
@@ -227,7 +227,7 @@ def roll(params: dict, check_mode: bool) -> dict:
     options = service_options(params["options"], project.services, project.directory)
     masker.add(*secret_values(project, params["mask_variables"]))
     state_dir = params["state_dir"] or os.path.join(project.directory, ".chat4all")
-    with kernel_lock(None if check_mode else state_dir, params["ledger"], params["holder"]):
+    with module_lock({**params, "state_dir": state_dir}, check_mode):
         services = list(project.services) if params["services"] is None else params["services"]
         settings = Settings(services, options, state_dir=state_dir, **{key: params[key] for key in SETTINGS})
         rollout = Rollout(project, settings, masker)

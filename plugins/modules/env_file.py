@@ -117,7 +117,6 @@ files:
   sample: [/srv/chat4all/.gitignore, /srv/chat4all/.env]
 """
 
-import contextlib
 import grp
 import os
 import pwd
@@ -134,7 +133,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.files import (
     check_plain_file,
     read_plain_file,
 )
-from ansible_collections.chat4all.secrets.plugins.module_utils.state import LOCK_ARGUMENTS, kernel_lock
+from ansible_collections.chat4all.secrets.plugins.module_utils.state import LOCK_ARGUMENTS, module_lock
 
 PLACEHOLDER = "change_me"
 OVERRIDE = "docker-compose.override.yml"
@@ -264,9 +263,7 @@ def work(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     # Only root may give a file to any group.
     gid = found.st_gid if os.geteuid() == 0 else os.getegid()
 
-    with (
-        contextlib.nullcontext() if check_mode else kernel_lock(params["state_dir"], params["ledger"], params["holder"])
-    ):
+    with module_lock(params, check_mode):
         file = look(path, uid, gid, owner=uid)
         group = file.gid if params["group"] is None else _number("group", params["group"])
         env, added, updated = variables(file, values, group)

@@ -21,8 +21,9 @@ description:
     Memberships of O(owner) need no copy, since its members have them too. The right to connect is granted where
     O(owner) can connect and the login could not.
   - With O(state=absent) a login loses its password and its sessions are ended. Then a login with the old password is
-    tried over the network and must be refused for its password. Last the role becomes C(NOLOGIN), save for the server's
-    first superuser, which must still be able to use the server's own trusted socket.
+    tried over the network and must be refused, for its password or by C(pg_hba.conf). Last the role becomes C(NOLOGIN),
+    save for the server's first superuser, which must still be able to use the server's own trusted socket. A role that
+    does not exist is revoked as it is.
   - The server gets a SCRAM-SHA-256 verifier made by the module, never a password, by standard input, and in a session
     whose statements it does not log (C(log_statement) and its kin, C(pg_stat_statements), C(pgaudit),
     C(pg_stat_activity)).
@@ -94,6 +95,13 @@ options:
       password:
         description: Its password. When given, nothing is revoked unless the server holds this password for it.
         type: str
+  check_only:
+    description:
+      - Do as in check mode, whatever the play's mode is; every refusal of the real call comes, and nothing is touched.
+      - For a value that is yet to be generated any other password does; sessions of O(credential) are then refused as
+        they would be under it.
+    type: bool
+    default: false
   admin_login:
     description:
       - A superuser login of its own, which is made with O(state=present) and tried over the network.
@@ -163,7 +171,7 @@ actions:
   elements: str
   sample: [role, membership in chat4all, setting role]
 databases:
-  description: The databases that O(owner) can connect to, those of O(databases) when given.
+  description: The databases that matter, as O(databases) says.
   returned: O(state=present)
   type: list
   elements: str
@@ -177,25 +185,26 @@ ended_sessions:
   returned: O(state=absent)
   type: int
 refused:
-  description: How the server refused the login over the network; empty in check mode.
+  description:
+    - How the server refused the login over the network, or that its role does not exist; empty in check mode.
+    - Only C(password authentication failed) tells that the password was looked at; C(pg_hba.conf) refuses before that.
   returned: O(state=absent)
   type: str
   sample: 'FATAL:  password authentication failed for user "chat4all"'
 """
 
-import contextlib
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.chat4all.secrets.plugins.module_utils import postgresql
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql import Credential, Login
-from ansible_collections.chat4all.secrets.plugins.module_utils.state import LOCK_ARGUMENTS, kernel_lock
+from ansible_collections.chat4all.secrets.plugins.module_utils.state import LOCK_ARGUMENTS, module_lock
 
 
 def work(params: dict, check_mode: bool) -> dict:
-    credential, current, admin_login = (
-        Login.given(name, params[name]) for name in ("credential", "current", "admin_login")
+    credential, admin_login = (
+        Login.given(name, params[name], password_required=True) for name in ("credential", "admin_login")
     )
+    current = Login.given("current", params["current"])
     if params["iterations"] < 1:
         raise SecretsError(f"iterations: {params['iterations']} is too few; PostgreSQL's own number is 4096")
     single_user = params["strategy"] == "single_user"
@@ -205,12 +214,12 @@ def work(params: dict, check_mode: bool) -> dict:
             "set; "
             "use state: present with the new one"
         )
-    with (
-        contextlib.nullcontext() if check_mode else kernel_lock(params["state_dir"], params["ledger"], params["holder"])
-    ):
-        # A first user whose socket asks for a password is the current login, before there is any administrator.
+    with module_lock(params, check_mode):
+        # Where the socket asks for a password and there is no administrator yet, the application's own login is the
+        # first superuser's; one that is changed in place has the new password already where a run was interrupted.
+        own = [current, credential] if single_user else [current]
         server = postgresql.connected(
-            params, [credential, admin_login], [current] if current and current.password else []
+            params, [credential, admin_login], [login for login in own if login and login.password]
         )
         login = Credential(
             server,
@@ -233,23 +242,23 @@ def main() -> None:
             **postgresql.ARGUMENTS,
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "strategy": {"type": "str", "choices": ["pair", "single_user"], "default": "pair"},
-            "credential": {"type": "dict", "required": True, "options": postgresql.REQUIRED_LOGIN},
-            "current": {"type": "dict", "options": postgresql.LOGIN},
-            "admin_login": {"type": "dict", "options": postgresql.REQUIRED_LOGIN},
+            "credential": {"type": "dict", "required": True, "no_log": True, "options": postgresql.REQUIRED_LOGIN},
+            "current": {"type": "dict", "no_log": True, "options": postgresql.LOGIN},
+            "admin_login": {"type": "dict", "no_log": True, "options": postgresql.REQUIRED_LOGIN},
             "iterations": {"type": "int", "default": 4096},
+            "check_only": {"type": "bool", "default": False},
             **LOCK_ARGUMENTS,
         },
         required_if=[("strategy", "pair", ["current"])],
         supports_check_mode=True,
     )
     # Ansible would black out a user name wherever a weak password is the same word.
-    public = postgresql.public_words(module.params)
-    module.no_log_values = {value for value in module.no_log_values if value not in public}
+    module.no_log_values = postgresql.readable(module.no_log_values, module.params)
     invocation = {"module_args": postgresql.without_passwords(module.params)}
     try:
-        result = work(module.params, module.check_mode)
+        result = work(module.params, module.check_mode or module.params["check_only"])
     except SecretsError as error:
-        module.fail_json(msg=error.message, invocation=invocation)
+        module.fail_json(msg=postgresql.one_line(error.message), invocation=invocation)
     if module._diff:
         result["diff"] = {"before": "", "after": "".join(f"{action}\n" for action in result["actions"])}
     module.exit_json(**result, invocation=invocation)

@@ -23,7 +23,10 @@ extends_documentation_fragment:
   - chat4all.secrets.postgresql
 options:
   credentials:
-    description: The logins to try, each at most once when its password is refused.
+    description:
+      - The logins to try, each at most once when its password is refused.
+      - Where the server's own socket asks for a password and neither its first user nor O(admin) gets in, the server is
+        looked at as the first of these that is a superuser.
     type: list
     elements: dict
     default: []
@@ -121,7 +124,7 @@ own_addresses:
   elements: str
   sample: [172.18.0.2]
 databases:
-  description: The databases that O(owner) can connect to, those of O(databases) when given.
+  description: The databases that matter, as O(databases) says.
   returned: success
   type: list
   elements: str
@@ -166,11 +169,13 @@ def work(params: dict) -> dict:
     for label in labels:
         if labels.count(label) > 1:
             raise SecretsError(f"credentials: label {label} is there twice; give each its own")
-    credentials = {given["label"]: Login.given("credentials", given) for given in params["credentials"]}
+    credentials = {
+        given["label"]: Login.given("credentials", given, password_required=True) for given in params["credentials"]
+    }
     if params["idle_user"]:
         postgresql.check_name("idle_user", params["idle_user"])
     result = postgresql.info(
-        postgresql.connected(params, credentials.values()),
+        postgresql.connected(params, credentials.values(), admins=credentials.values()),
         params["owner"],
         credentials,
         databases=params["databases"],
@@ -191,8 +196,7 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                # Passwords are, each by itself.
-                "no_log": False,
+                "no_log": True,
                 "options": {"label": {"type": "str", "required": True}, **postgresql.REQUIRED_LOGIN},
             },
             "idle_user": {"type": "str"},
@@ -204,13 +208,12 @@ def main() -> None:
         supports_check_mode=True,
     )
     # Ansible would black out a user name wherever a weak password is the same word.
-    public = postgresql.public_words(module.params)
-    module.no_log_values = {value for value in module.no_log_values if value not in public}
+    module.no_log_values = postgresql.readable(module.no_log_values, module.params)
     invocation = {"module_args": postgresql.without_passwords(module.params)}
     try:
         module.exit_json(**work(module.params), invocation=invocation)
     except SecretsError as error:
-        module.fail_json(msg=error.message, invocation=invocation)
+        module.fail_json(msg=postgresql.one_line(error.message), invocation=invocation)
 
 
 if __name__ == "__main__":

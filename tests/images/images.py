@@ -245,6 +245,13 @@ def describe() -> dict[str, str]:
     }
 
 
+def versions(folder: str) -> list[str]:
+    """Return the versions of a server that the tests run on: those that can always be made, and what could be pulled."""
+    have = present()
+    chosen = [image for image in IMAGES if image.folder == folder and (image.buildable or image.tag in have)]
+    return [image.tag.rpartition(":")[2] for image in chosen]
+
+
 def remove() -> None:
     """Remove every test image."""
     tags = list(present())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "stack"))
+sys.path[:0] = [str(ROOT / "tests" / "stack"), str(ROOT / "tests" / "images")]
 
 from plays import Plays  # noqa: E402
 from stack import Stack  # noqa: E402

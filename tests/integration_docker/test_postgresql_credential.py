@@ -23,8 +23,10 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.generate import g
 from ansible_collections.chat4all.secrets.plugins.module_utils.masking import encoded_forms
 from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql import conninfo, identifier, literal
 from ansible_collections.chat4all.secrets.plugins.modules import postgresql_credential, postgresql_credential_info
+from images import versions
 
-VERSIONS = ("17", "15")
+# 16, the official image, where images can be pulled; tests/images/images.py --list says where each comes from.
+VERSIONS = versions("postgres")
 OWNER = "chat4all"
 ADMIN = f"{OWNER}_admin"
 PREFIX = "%m [%p] "
@@ -48,19 +50,21 @@ def slot(user: str, password: str | None = None) -> Slot:
 class Lab:
     """A server as the official image makes it, a client on its network, and the two modules for it."""
 
-    def __init__(self, version: str, name: str, *options: str) -> None:
+    def __init__(self, version: str, name: str, *options: str, environment: str = "") -> None:
         self.version = version
         self.name = f"postgres-helper-{os.getpid()}-{name}-{version}"
         self.server, self.client, self.network = (f"{self.name}-{part}" for part in ("server", "client", "network"))
         self.first = slot(OWNER)
         self.admin = slot(ADMIN)
         self.options = options
+        self.environment = environment
 
     def __enter__(self) -> Lab:
         image = f"chat4all-test/postgres:{self.version}"
         try:
             docker("network", "create", self.network)
             environment = f"POSTGRES_USER={OWNER}\nPOSTGRES_DB={OWNER}\nPOSTGRES_PASSWORD={self.first['password']}\n"
+            environment += self.environment
             joined = ("--network", self.network, "--env-file", "/dev/stdin")
             command = (
                 "run",
@@ -211,13 +215,16 @@ class Lab:
         return postgresql_credential_info.work(given | options)
 
     def refusal(self, *arguments: Any, **options: Any) -> str:
-        """Return the one line with which the module refuses; it must have touched nothing."""
+        """Return the one line with which the module refuses, in check mode as well; it must have touched nothing."""
         before = self.roles()
-        with pytest.raises(SecretsError) as caught:
-            self.credential(*arguments, **options)
-        assert "\n" not in caught.value.message
+        messages = []
+        for check_mode in (True, False):
+            with pytest.raises(SecretsError) as caught:
+                self.credential(*arguments, check_mode=check_mode, **options)
+            messages.append(caught.value.message)
+        assert messages[0] == messages[1] and "\n" not in messages[0]
         assert self.roles() == before
-        return caught.value.message
+        return messages[0]
 
     def rotate(self, current: Slot, user: str) -> Slot:
         """One rotation without a grace."""
@@ -447,6 +454,8 @@ def test_names_that_need_quoting(fresh: Lab) -> None:
             assert found["idle"]
             lab.credential(current, new, owner=owner, state="absent")
             current = new
+        assert "line break" in lab.refusal(slot("a\nb"), current, owner=owner)
+        assert "credential.password: is empty" in lab.refusal({"user": "empty", "password": ""}, current, owner=owner)
         assert "has 64 bytes" in lab.refusal(slot("ü" * 32), current, owner=owner)
     finally:
         lab.sql(f"DROP DATABASE {identifier(database)}", "postgres")
@@ -502,7 +511,11 @@ def test_a_first_superuser_is_not_revoked_without_a_working_administrator(fresh:
     assert "logs in with this password" in lab.refusal(lab.first, new, **absent, admin_login=slot(ADMIN))
     with lab.rules(f"local all all trust\nhost all {ADMIN} all reject\nhost all all all scram-sha-256\n"):
         message = lab.refusal(lab.first, new, **absent)
-        assert f"the administrator {ADMIN} does not get in: FATAL:  pg_hba.conf rejects connection" in message
+        assert f"{ADMIN} would not get in over the network (pg_hba.conf: line 2 rejects {ADMIN}, from 1" in message
+    before = lab.roles()
+    with pytest.raises(SecretsError, match=f"the administrator {ADMIN} does not get in: could not translate host"):
+        lab.credential(lab.first, new, **absent, host="no-such-host")
+    assert lab.roles() == before
     assert "another password" in lab.refusal(lab.first, slot(new["user"]), **absent)
     assert lab.application(lab.first, "SELECT 1").stdout.strip() == "1"
 
@@ -513,9 +526,46 @@ def test_lines_for_one_user_in_pg_hba_are_refused_with_their_number(fresh: Lab) 
     base = "local all all trust\nhost all all 127.0.0.1/32 trust\n"
     with lab.rules(f"{base}# a comment\nhost {OWNER} {OWNER} all scram-sha-256\nhost all all all reject\n"):
         assert "pg_hba.conf line 4 is for chat4all and not for chat4all_1" in lab.refusal(new, lab.first)
-    with lab.rules(f"{base}host all +{OWNER} all scram-sha-256\n"):
+    alike = f"{base}host all +{OWNER} all scram-sha-256\n"
+    with lab.rules(alike):
+        assert f"(pg_hba.conf: no line lets {ADMIN} in, from 1" in lab.refusal(new, lab.first)
+    with lab.rules(f"{alike}host all {ADMIN} samenet scram-sha-256\n"):
         lab.credential(new, lab.first)
         assert lab.info(one=new)["logins"]["one"]["status"] == "accepted"
+    with lab.rules(alike):
+        # The first superuser could not be revoked; from then on nobody needs the administrator over the network.
+        assert f"(pg_hba.conf: no line lets {ADMIN} in, from 1" in lab.refusal(new, lab.first)
+    lab.credential(lab.first, new, state="absent")
+    with lab.rules(alike):
+        assert lab.credential(slot(f"{OWNER}_2"), new)["changed"]
+
+
+def test_a_database_that_pg_hba_closes_is_no_consumers(fresh: Lab) -> None:
+    lab = fresh
+    with lab.rules(f"local all all trust\nhost {OWNER} all all scram-sha-256\nhost all all all reject\n"):
+        current = lab.first
+        for user in (f"{OWNER}_1", f"{OWNER}_2"):
+            new = slot(user)
+            made = lab.credential(new, current)
+            assert (made["changed"], made["databases"]) == (True, [OWNER])
+            found = lab.info(one=current, two=new)
+            assert {login["status"] for login in found["logins"].values()} == {"accepted"}
+            assert found["databases"] == [OWNER]
+            assert "password authentication failed" in lab.credential(current, new, state="absent")["refused"]
+            current = new
+        # Whoever names it gets the server's answer.
+        found = lab.info(one=current, databases=["postgres"])["logins"]["one"]
+        assert found["status"] == "unknown" and "pg_hba.conf rejects connection" in found["reason"]
+    # What other addresses may open matters still, although it cannot be tried from here.
+    with lab.rules(
+        f"local all all trust\nhost {OWNER} all 192.0.2.7/32 scram-sha-256\nhost postgres all all scram-sha-256\n"
+    ):
+        found = lab.info(one=current)
+        assert found["databases"] == [OWNER, "postgres"]
+        assert found["logins"]["one"]["status"] == "unknown"
+    with lab.rules("local all all trust\nhost all all all reject\n"):
+        found = lab.info(one=current)["logins"]["one"]
+        assert found["status"] == "unknown" and "pg_hba.conf rejects connection" in found["reason"]
 
 
 def test_a_login_that_trust_lets_in_proves_nothing(fresh: Lab) -> None:
@@ -533,8 +583,59 @@ def test_a_login_that_trust_lets_in_proves_nothing(fresh: Lab) -> None:
             lab.credential(lab.first, new, state="absent")
     with lab.rules(f"local all all trust\nhost all {OWNER} all reject\nhost all all all scram-sha-256\n"):
         assert lab.info(one=lab.first)["logins"]["one"]["status"] == "unknown"
-        with pytest.raises(SecretsError, match="its refusal could not be seen: FATAL:  pg_hba.conf rejects"):
-            lab.credential(lab.first, new, state="absent")
+        with pytest.raises(SecretsError, match="its refusal could not be seen: could not translate host name"):
+            lab.credential(lab.first, new, state="absent", host="no-such-host")
+        assert lab.credential(lab.first, new, state="absent")["refused"].startswith("FATAL:  pg_hba.conf rejects")
+
+
+@pytest.mark.parametrize("rest", ["host all all all reject\n", ""])
+def test_what_pg_hba_refuses_does_not_hinder_a_revocation(fresh: Lab, rest: str) -> None:
+    """A rotation that was refused for such a line has to find its way back, and a later one its end."""
+    lab = fresh
+    new = slot(f"{OWNER}_1")
+    said = "FATAL:  pg_hba.conf rejects connection" if rest else "FATAL:  no pg_hba.conf entry for host"
+    with lab.rules(f"local all all trust\nhost all {OWNER} all scram-sha-256\n{rest}"):
+        assert "would not log in alike" in lab.refusal(new, lab.first)
+        before = lab.roles()
+        for _again in range(2):
+            back = lab.credential(new, lab.first, state="absent")
+            assert not back["changed"] and back["refused"] == f"role {OWNER}_1 does not exist"
+        assert lab.roles() == before
+        # A role of that name that is somebody else's is not ours to touch on the way back.
+        lab.sql(f"CREATE ROLE {OWNER}_1 LOGIN PASSWORD 'somebody'")
+        back = lab.credential(new, lab.first, state="absent")
+        assert not back["changed"] and back["refused"].startswith(said)
+        with pytest.raises(SecretsError, match="chat4all_1 has another password, of somebody else, but its refusal"):
+            lab.credential(new, lab.first, state="absent", host="no-such-host")
+        lab.sql(f"DROP ROLE {OWNER}_1")
+    lab.credential(new, lab.first)
+    with lab.rules(f"local all all trust\nhost all {OWNER} all scram-sha-256\n{rest}"):
+        time.sleep(1.1)
+        since = int(time.time())
+        # It proves nothing of a candidate's value.
+        assert lab.info(one=new)["logins"]["one"]["status"] == "unknown"
+        gone = lab.credential(new, lab.first, state="absent")
+        assert gone["actions"] == ["password", "login"] and gone["refused"].startswith(said)
+        again = lab.credential(new, lab.first, state="absent")
+        assert not again["changed"] and again["refused"].startswith(said)
+        assert lab.sql(f"SELECT rolcanlogin, rolpassword FROM pg_authid WHERE rolname = '{OWNER}_1'") == "f|"
+        # Such a line of the log names the address, so that none of these is taken for a client's.
+        time.sleep(0.3)
+        counted = lab.info(refused_since=since)
+        assert (counted["refused_logins"], counted["own_refused_logins"]) == (0, 3)
+        lab.application(new, "SELECT 1", check=False)
+        time.sleep(0.3)
+        assert lab.info(refused_since=since)["refused_logins"] == 1
+
+
+def test_a_role_without_login_that_trust_lets_in_is_refused(fresh: Lab) -> None:
+    lab = fresh
+    new = slot(f"{OWNER}_1")
+    lab.credential(new, lab.first)
+    lab.credential(new, lab.first, state="absent")
+    with lab.rules("local all all trust\nhost all all all trust\n"):
+        again = lab.credential(new, lab.first, state="absent")
+        assert again["refused"] == f'FATAL:  role "{OWNER}_1" is not permitted to log in'
 
 
 def test_a_socket_that_asks_for_a_password(fresh: Lab) -> None:
@@ -553,6 +654,88 @@ def test_a_socket_that_asks_for_a_password(fresh: Lab) -> None:
         lab.sql_as = None
         with pytest.raises(SecretsError, match="somebody is no superuser|does not exist"):
             lab.info(admin=slot("somebody"))
+
+
+def test_a_first_rotation_needs_no_administrator_where_the_socket_asks(fresh: Lab) -> None:
+    """Before it, the store knows nothing but the first user's own login."""
+    lab = fresh
+    new, wrong = slot(f"{OWNER}_1"), slot(OWNER)
+    # Masking a weak password changes the messages; what they say must be understood all the same.
+    weak = slot(OWNER, "password")
+    lab.sql(f"ALTER ROLE {OWNER} PASSWORD 'password'")
+    with lab.rules("local all all scram-sha-256\nhost all all all scram-sha-256\n"):
+        assert lab.info(one=weak)["logins"]["one"]["status"] == "accepted"
+        assert lab.info(one=lab.first, two=weak)["logins"]["one"]["status"] == "rejected"
+    lab.sql(f"ALTER ROLE {OWNER} PASSWORD {literal(scram_sha_256(lab.first['password']))}")
+    with lab.rules("local all all scram-sha-256\nhost all all all scram-sha-256\n"):
+        found = lab.info(one=lab.first, two=new, idle_user=f"{OWNER}_1")
+        assert (found["logins"]["one"]["status"], found["idle"]) == ("accepted", True)
+        assert found["logins"]["two"]["status"] == "rejected"
+        # The first candidate is wrong: it is tried once, on the socket, and judged by that.
+        time.sleep(1.1)
+        since = str(int(time.time()))
+        found = lab.info(one=wrong, two=lab.first)["logins"]
+        assert (found["one"]["status"], found["two"]["status"]) == ("rejected", "accepted")
+        assert "password authentication failed" in found["one"]["reason"]
+        time.sleep(0.3)
+        log = docker("logs", "--since", since, lab.server)
+        assert (log.stdout + log.stderr).count(f'password authentication failed for user "{OWNER}"') == 1
+        with pytest.raises(SecretsError, match=f"no administrator gets in .*{OWNER}: FATAL:  password .*; give admin"):
+            lab.info(one=wrong)
+        # A login of the application that is no superuser is none to look with either.
+        lab.credential(new, lab.first)
+        with pytest.raises(SecretsError, match=f"no administrator gets in .*{OWNER}_1 is no superuser.*; give admin"):
+            lab.info(one=new)
+        # In place: a run that was interrupted once the password was set, and the way back from there.
+        options = {"strategy": "single_user", "admin_login": None}
+        assert lab.credential(wrong, lab.first, **options)["changed"]
+        assert not lab.credential(wrong, lab.first, **options)["changed"]
+        found = lab.info(one=lab.first, two=wrong)["logins"]
+        assert (found["one"]["status"], found["two"]["status"]) == ("rejected", "accepted")
+        assert lab.credential(lab.first, wrong, **options)["changed"]
+        assert lab.info(one=lab.first)["logins"]["one"]["status"] == "accepted"
+
+
+def test_what_only_the_server_would_refuse_is_refused_in_check_mode(fresh: Lab) -> None:
+    lab = fresh
+    assert "reserves the name pg_new" in lab.refusal(slot("pg_new"), lab.first)
+    assert "reserves the name none" in lab.refusal(slot("none"), lab.first)
+    assert "admin_login: PostgreSQL reserves the name public" in lab.refusal(
+        slot(f"{OWNER}_1"), lab.first, admin_login=slot("public")
+    )
+    docker("exec", "-u", "postgres", lab.server, "sh", "-c", 'touch "$PGDATA/standby.signal"')
+    docker("restart", lab.server)
+    lab.wait()
+    try:
+        for options in ({}, {"strategy": "single_user", "admin_login": None}):
+            login = slot(OWNER if options else f"{OWNER}_1")
+            assert "is a standby, which changes no role" in lab.refusal(login, lab.first, **options)
+    finally:
+        lab.sql("SELECT pg_promote()")
+    assert lab.credential(slot(f"{OWNER}_1"), lab.first)["changed"]
+
+
+def test_check_only_looks_with_any_password_and_touches_nothing(fresh: Lab, tmp_path: Path) -> None:
+    lab = fresh
+    one = slot(f"{OWNER}_1")
+
+    def check(login: Slot, current: Slot, **options: Any) -> dict[str, Any]:
+        before = lab.roles()
+        given = lab.arguments(login, current, check_only=True, state_dir=str(tmp_path / "state"), **options)
+        done, _logged = run_module("postgresql_credential", given, tmp_path)
+        assert lab.roles() == before
+        assert not (tmp_path / "state").exists()
+        return json.loads(done.stdout)
+
+    placeholder = slot(f"{OWNER}_1", "placeholder-0123456")
+    predicted = check(placeholder, lab.first)
+    assert predicted["changed"] and predicted["actions"] == lab.credential(one, lab.first)["actions"]
+    assert check(slot(OWNER), lab.first, strategy="single_user", admin_login=None)["actions"] == ["password"]
+    with lab.session(one):
+        # The sessions of a rotation that is resumed are known by its password; those of anybody else are in the way.
+        assert check(one, lab.first)["changed"] is False
+        assert "should be idle, but 1 sessions use it" in check(placeholder, lab.first)["msg"]
+        assert check(slot(OWNER), lab.first, strategy="single_user", admin_login=None)["actions"] == ["password"]
 
 
 def test_check_mode_predicts_and_touches_nothing(fresh: Lab) -> None:
@@ -733,28 +916,86 @@ def test_no_password_and_no_verifier_in_log_statistics_or_processes(fresh: Lab) 
     assert "SCRAM-SHA-256$" not in log
 
 
+# A value whose repr is another text: Ansible finds it in no dict that it logs.
+ODD = (
+    "back\\slash-0123456",
+    "both'kinds\"of-quotes",
+    "tab\tand\x1bescape-01",
+    "word-joiner\u2060inside",
+    "\U000e0041-tag-0123456",
+)
+
+
+def run_module(name: str, given: dict[str, Any], folder: Path) -> tuple[subprocess.CompletedProcess[str], str]:
+    """Run a module as Ansible does, in a process of its own; return also what it had syslog(3) write."""
+    arguments = {key: value for key, value in given.items() if value is not None}
+    arguments |= {"_ansible_diff": True, "_ansible_verbosity": 4, "_ansible_remote_tmp": str(folder)}
+    system_log = folder / "syslog"
+    code = (
+        "import sys; from ansible.module_utils import basic; basic._ANSIBLE_ARGS = sys.stdin.buffer.read(); "
+        "basic._ANSIBLE_PROFILE = 'legacy'; basic.has_journal = False; "
+        f"basic.syslog.syslog = lambda level, text: open({str(system_log)!r}, 'a').write(text + chr(10)); "
+        f"from ansible_collections.chat4all.secrets.plugins.modules import {name}; {name}.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    return done, system_log.read_text()
+
+
+@pytest.mark.parametrize("password", ODD)
+def test_syslog_shows_no_imported_password(password: str, tmp_path: Path) -> None:
+    """No server is needed: Ansible logs the options before the module begins."""
+
+    def invisible(text: str) -> bool:
+        return not [form for form in (password, repr(password)[1:-1], json.dumps(password)[1:-1]) if form in text]
+
+    login = slot("visible_user", password)
+    given = {"container": "no-such-container", "owner": "visible_owner", "admin": login}
+    both = {"credential": login, "current": {**login, "user": "visible_current"}, "admin_login": login}
+    listed = {"credentials": [{"label": "visible_label", **login}]}
+    for name, options in (("postgresql_credential", both), ("postgresql_credential_info", listed)):
+        done, logged = run_module(name, given | options, tmp_path)
+        assert "Invoked with container=no-such-container" in logged and "visible_owner" in logged
+        assert invisible(logged), name
+        assert invisible(done.stdout + done.stderr), name
+        result = json.loads(done.stdout)
+        assert result["msg"].startswith("no-such-container: cannot be looked at")
+        # In the result every word but the password can be read.
+        arguments = result["invocation"]["module_args"]
+        assert arguments["admin"] == {"user": "visible_user"}
+        if name == "postgresql_credential":
+            assert arguments["current"] == {"user": "visible_current"}
+        else:
+            assert arguments["credentials"] == [{"label": "visible_label", "user": "visible_user"}]
+
+
+def test_a_user_name_that_needs_quoting_is_not_blacked_out(fresh: Lab, tmp_path: Path) -> None:
+    user = """O'Neil "the" \\ ümlaut"""
+    login = slot(user)
+    done, _logged = run_module(
+        "postgresql_credential_info",
+        {"container": fresh.server, "owner": OWNER, "credentials": [{"label": "one", **login}]},
+        tmp_path,
+    )
+    result = json.loads(done.stdout)
+    assert result["logins"]["one"]["reason"] == f'FATAL:  password authentication failed for user "{user}"'
+
+
 def test_the_modules_themselves_show_nothing(fresh: Lab, tmp_path: Path) -> None:
     lab = fresh
     new = slot(f"{OWNER}_1")
     hidden = {lab.first["password"], lab.admin["password"], new["password"]}
 
     def run(name: str, given: dict[str, Any]) -> tuple[dict[str, Any], str]:
-        arguments = {key: value for key, value in given.items() if value is not None}
-        arguments |= {"_ansible_diff": True, "_ansible_verbosity": 4, "_ansible_remote_tmp": str(tmp_path)}
-        code = (
-            "import sys; from ansible.module_utils import basic; basic._ANSIBLE_ARGS = sys.stdin.buffer.read(); "
-            "basic._ANSIBLE_PROFILE = 'legacy'; "
-            f"from ansible_collections.chat4all.secrets.plugins.modules import {name}; {name}.main()"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done, logged = run_module(name, given, tmp_path)
         text = done.stdout + done.stderr
-        assert not [form for value in hidden for form in encoded_forms(value) if form in text]
+        assert "Invoked with" in logged
+        assert not [form for value in hidden for form in encoded_forms(value) if form in text + logged]
         return json.loads(done.stdout), text
 
     state_dir = str(tmp_path / "state")
@@ -790,7 +1031,21 @@ def test_a_weak_password_that_is_the_user_name_blacks_out_nothing(
     assert "password" not in result["invocation"]["module_args"]["credentials"][0]
 
 
-# -- a server that is not there
+# -- a server that is not there, or in odd surroundings
+
+
+def test_the_containers_own_environment_decides_nothing() -> None:
+    """Health checks and scripts in the container often have libpq's variables; they must not answer for a login."""
+    new = slot(f"{OWNER}_1")
+    variables = f"PGHOST=no.such.host\nPGPASSWORD={new['password']}\nPGUSER=nobody\nPGDATABASE=nothing\nPGPORT=5432\n"
+    variables += "PGOPTIONS=-c no_such_setting=1\nPGHOSTADDR=192.0.2.1\n"
+    with Lab("17", "environment", environment=variables) as lab:
+        assert lab.credential(new, lab.first)["changed"]
+        found = lab.info(one=new, two=slot(f"{OWNER}_1"))["logins"]
+        assert (found["one"]["status"], found["two"]["status"]) == ("accepted", "rejected")
+        with pytest.raises(SecretsError, match="credentials.password: is empty"):
+            lab.info(one={"user": f"{OWNER}_1", "password": ""})
+        assert "password authentication failed" in lab.credential(lab.first, new, state="absent")["refused"]
 
 
 def test_a_server_that_is_down_is_one_clear_line() -> None:
