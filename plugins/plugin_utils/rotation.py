@@ -219,7 +219,7 @@ class Rotation:
             skip_services=self.arguments["skip_services"],
             fingerprint_key=deployment.store.fingerprint_key.hex(),
         )
-        facts = info["credentials"][name]
+        facts = self.opened["facts"] = info["credentials"][name]
         published = deployment.published(facts, entry)
         replacing = self.arguments["drift"] == "replace"
         if not published and not replacing:
@@ -241,7 +241,7 @@ class Rotation:
                 "then run this again"
             )
         self._refuse(facts, info, resuming=restored or replacing or phase in ("back", "forward"))
-        generate(**facts["generate"])  # a rule that cannot be met is refused here, before anything is touched
+        trial = generate(**facts["generate"]).value  # a rule that cannot be met is refused here
         if restored:
             entry, phase = self._restored(entry), "forward"
             if not deployment.check_mode:
@@ -253,6 +253,9 @@ class Rotation:
         if stopped is not None:
             resume = f"{self.id}, stopped in {self._where(stopped, facts, stale)}; {RESUMED.get(phase, '')}"
         if deployment.check_mode:
+            if phase == "new":
+                # What set would refuse is told in the plan.
+                self.credential("present", {"user": new_user, "password": trial}, entry, check_only=True)
             deployment.show(self._plan(phase, facts, info["project"], user, new_user, resume, memory))
         else:
             if resume:
@@ -260,7 +263,6 @@ class Rotation:
             accepted = restored or logins["current"]["status"] == "accepted"
             deployment.line("open", f"{user} {'logs in' if accepted else 'is rejected'}; lock {self.id}")
         found = {
-            "facts": facts,
             "addresses": info["addresses"],
             "env_file": info["project"]["env_file"],
             "phase": phase,
