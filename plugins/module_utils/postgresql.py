@@ -219,7 +219,9 @@ def conninfo(**parameters: object) -> str:
 
 def connect_command(connection: str) -> str:
     """Return psql's ``\\connect`` to a connection string; a line with the password must follow."""
-    quoted = connection.replace("\\", "\\\\").replace("'", "''").replace("\n", "\\n").replace("\r", "\\r")
+    # It takes double quotes for an identifier's, even inside single ones.
+    quoted = connection.replace("\\", "\\\\").replace("'", "''").replace('"', '""""')
+    quoted = quoted.replace("\n", "\\n").replace("\r", "\\r")
     return f"\\connect -reuse-previous=off '{quoted}'"
 
 
@@ -488,7 +490,7 @@ class Server:
         attempt = self.attempt(done.returncode, done.stderr, rows_of(done))
         if attempt.reason and attempt.rows:
             place = f"in database {list(databases)[len(attempt.rows)]}: "
-            return dataclasses.replace(attempt, reason=place + attempt.reason)
+            return dataclasses.replace(attempt, reason=one_line(place + attempt.reason))
         return attempt
 
     def attempt(self, returncode: int, stderr: str, rows: list[dict[str, Any]]) -> Attempt:
@@ -518,7 +520,9 @@ class Server:
         line = (
             said.group()
             if said
-            else re.sub(r"^psql:(?:<stdin>:\d+:)? *(?:error: )?(?:\\connect: )?", "", (lines or ["no reason given"])[0])
+            else re.sub(
+                r"^(?:psql:(?:<stdin>:\d+:)? *(?:error: )?)?(?:\\connect: )?", "", (lines or ["no reason given"])[0]
+            )
         )
         return self.docker.masker.mask(line.strip())[:300]
 

