@@ -19,6 +19,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -303,11 +304,14 @@ class Project:
 
     def consumers(self, variables: Iterable[str]) -> dict[str, set[str]]:
         """Return, for each variable, the services whose resolved configuration changes when the variable does."""
-        raw = self._model("--no-interpolate").get("services") or {}
-        found = {}
-        for variable in variables:
+        variables = list(variables)
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            uninterpolated = pool.submit(self._model, "--no-interpolate")
             # The process environment beats .env.
-            changed = self._model(environment={variable: MARKER})
+            models = pool.map(lambda variable: self._model(environment={variable: MARKER}), variables)
+            raw, marked = uninterpolated.result().get("services") or {}, dict(zip(variables, models))
+        found = {}
+        for variable, changed in marked.items():
             services = changed.get("services") or {}
             found[variable] = {name for name, service in self.services.items() if services.get(name) != service.config}
             for kind, sources in self._mounted.items():
@@ -376,13 +380,13 @@ class Project:
         test = check.get("test") or (self._image_config(service.image).get("Healthcheck") or {}).get("Test")
         return "health check" if test and test[0] != "NONE" and not check.get("disable") else "none"
 
-    def pending_changes(self) -> list[tuple[str, str]]:
+    def pending_changes(self, containers: Sequence[Container] | None = None) -> list[tuple[str, str]]:
         """Return what ``docker compose up -d`` would do to services with containers: ``(service, recreate|create)``.
 
         Left out are those that it would recreate only because they depend on another one that it recreates, and those
-        without any container (of a profile that is not in use).
+        without any container (of a profile that is not in use). ``containers``: the project's, where they are known.
         """
-        containers = self.containers()
+        containers = self.containers() if containers is None else containers
         changes = self.announced(self.compose("create", "--dry-run", check=False), containers)
         recreated = {service for service, change in changes if change == "recreate"}
         stale = self.stale(containers) if len(recreated) > 1 else set()
@@ -404,9 +408,9 @@ class Project:
         words = {"Recreate": "recreate", "Creating": "create"}
         return {(names.get(name) or self._service_of(name), words[what]) for name, what in rows}
 
-    def image_drift(self, services: Iterable[str]) -> list[str]:
+    def image_drift(self, containers: Iterable[Container]) -> list[str]:
         """Return, as lines, which containers run another image than their tag names now."""
-        return [line for line in map(self._drift, self.containers(services)) if line]
+        return [line for line in map(self._drift, containers) if line]
 
     def has_data(self, name: str) -> bool:
         """Tell whether a service was started before: it has a container, a volume of its own or a filled folder."""

@@ -625,6 +625,7 @@ class Credential:
         self.wanted = databases
         self.iterations = iterations
         self.check_mode = check_mode
+        self._seen: Snapshot | None = None
         if admin_login and admin_login.user in {owner, credential.user, current.user if current else owner}:
             raise SecretsError(f"admin_login: {admin_login.user} is a login of the application; give another name")
 
@@ -894,7 +895,7 @@ class Credential:
         user, server = self.credential.user, self.server
         if self.current is None or user == self.current.user:
             raise SecretsError(f"credential: {user} is the current login; revoking it would lock its consumers out")
-        snapshot = self._look()
+        snapshot = self._seen = self._look()
         role = snapshot.role(user)
         if role is None:
             # Nothing can log in as it, so there is nothing to try either.
@@ -943,6 +944,12 @@ class Credential:
         final = "" if bootstrap else f"ALTER ROLE {identifier(user)} NOLOGIN;\n"
         ended = sum(row["ended"] for row in rows_of(done) + server.admin_script(final + terminate))
         return self._revoked(changes, ended, self._see_refused(server.attempt(done.returncode, after, [])))
+
+    def refused_logins(self, since: float, own_refusals: int) -> int | None:
+        """Return how many logins of the owner's users were refused since then, ours left out; ``None``: no log tells."""
+        snapshot = self._seen or self._look()
+        counted = self.server.refused_logins(snapshot, self.owner, since, own_refusals)
+        return counted[0] if counted else None
 
     def _check_current(self, snapshot: Snapshot) -> None:
         current = self.current

@@ -176,6 +176,10 @@ class StateFile:
 
     def record(self, state: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
         """Append to the ledger, and note its end; the caller holds the lock and writes the state."""
+        for row in rows:
+            record = state.get("records", {}).get(row.get("rotation"))
+            if record is not None and row.get("step") != "open":
+                record["step"] = row["step"]
         if rows:
             state["ledger"] = asdict(Ledger(self.state_dir).append(rows, ledger_end(state)))
 

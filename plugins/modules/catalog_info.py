@@ -122,10 +122,11 @@ sealed:
 import hashlib
 import hmac
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.chat4all.secrets.plugins.module_utils import catalog as catalog_facts
-from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Project
+from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Container, Project
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import checked_catalog, service_options
 from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import DockerCli
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import INIT_PREFIX
@@ -154,24 +155,11 @@ def examine(params: dict) -> dict:
         if name not in catalog:
             raise SecretsError(f"{name}: not in secrets_catalog; there are {', '.join(catalog)}")
     project = Project.load(DockerCli(), *project_arguments(params))
-    services = service_options(params["services"], project.services, project.directory)
     containers = project.containers()
-
-    credentials, found = {}, {}
-    for name in names:
-        facts = catalog_facts.resolve(name, catalog[name], project)
-        used = [name for variable in facts["variables"].values() for name in (variable, INIT_PREFIX + variable)]
-        present = read_env(project.env_file, used)
-        server = project.services[facts["service"]]
-        running = next((c for c in containers if c.service == server.name and c.running), None)
-        facts["env"] = {"present": sorted(present), "fingerprints": fingerprints(params["fingerprint_key"], present)}
-        facts["server"] = {"id": running.id, "name": running.name} if running else None
-        facts["has_data"] = project.has_data(server.name)
-        facts["plan"] = catalog_facts.roll_out_plan(
-            project, containers, server.name, facts["consumers"], services, params["skip_services"]
-        )
-        found[name] = present
-        credentials[name] = facts
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        pending = pool.submit(project.pending_changes, containers)
+        credentials, found = look_up(params, project, catalog, names, containers)
+        changes = pending.result()
     result = {
         "credentials": credentials,
         "project": {
@@ -186,12 +174,35 @@ def examine(params: dict) -> dict:
             for address in container.addresses.values()
             if address
         },
-        "pending_changes": [list(change) for change in project.pending_changes()],
-        "image_drift": project.image_drift(project.services),
+        "pending_changes": [list(change) for change in changes],
+        "image_drift": project.image_drift(containers),
     }
     if params["seal_key"]:
         result["sealed"] = seal(bytes.fromhex(params["seal_key"]), json.dumps(found).encode())
     return result
+
+
+def look_up(
+    params: dict, project: Project, catalog: dict, names: list[str], containers: list[Container]
+) -> tuple[dict, dict]:
+    """Return the facts of the credentials, and what the env file holds of each one's variables."""
+    services = service_options(params["services"], project.services, project.directory)
+    credentials, found = {}, {}
+    for name in names:
+        facts = catalog_facts.resolve(name, catalog[name], project)
+        used = [name for variable in facts["variables"].values() for name in (variable, INIT_PREFIX + variable)]
+        present = read_env(project.env_file, used)
+        server = project.services[facts["service"]]
+        running = next((c for c in containers if c.service == server.name and c.running), None)
+        facts["env"] = {"present": sorted(present), "fingerprints": fingerprints(params["fingerprint_key"], present)}
+        facts["server"] = {"id": running.id, "name": running.name} if running else None
+        facts["has_data"] = any(c.service == server.name for c in containers) or project.has_data(server.name)
+        facts["plan"] = catalog_facts.roll_out_plan(
+            project, containers, server.name, facts["consumers"], services, params["skip_services"]
+        )
+        found[name] = present
+        credentials[name] = facts
+    return credentials, found
 
 
 def main() -> None:

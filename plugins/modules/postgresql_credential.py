@@ -102,6 +102,13 @@ options:
         they would be under it.
     type: bool
     default: false
+  refused_since:
+    description: As with M(chat4all.secrets.postgresql_credential_info); for O(state=absent).
+    type: float
+  own_refusals:
+    description: As with M(chat4all.secrets.postgresql_credential_info), the login that this module tries included.
+    type: int
+    default: 0
   admin_login:
     description:
       - A superuser login of its own, which is made with O(state=present) and tried over the network.
@@ -180,6 +187,10 @@ owner_superuser:
   description: Whether O(owner), and so each of its logins, has a superuser's rights.
   returned: O(state=present)
   type: bool
+refused_logins:
+  description: As M(chat4all.secrets.postgresql_credential_info) returns it.
+  returned: O(state=absent) and O(refused_since)
+  type: int
 ended_sessions:
   description: How many sessions of the login were ended.
   returned: O(state=absent)
@@ -232,7 +243,10 @@ def work(params: dict, check_mode: bool) -> dict:
             check_mode=check_mode,
         )
         if params["state"] == "absent":
-            return login.absent()
+            result = login.absent()
+            if params["refused_since"] is not None:
+                result["refused_logins"] = login.refused_logins(params["refused_since"], params["own_refusals"])
+            return result
         return login.present_single_user() if single_user else login.present_pair()
 
 
@@ -247,6 +261,8 @@ def main() -> None:
             "admin_login": {"type": "dict", "no_log": True, "options": postgresql.REQUIRED_LOGIN},
             "iterations": {"type": "int", "default": 4096},
             "check_only": {"type": "bool", "default": False},
+            "refused_since": {"type": "float"},
+            "own_refusals": {"type": "int", "default": 0},
             **LOCK_ARGUMENTS,
         },
         required_if=[("strategy", "pair", ["current"])],

@@ -130,18 +130,23 @@ class Deployment:
         """Return what the target remembers; raises where the store is older than the one that it has seen."""
         return self.state("read", store_id=self.store.id, serial=self.store.serial)
 
-    def take(self, holder: dict[str, str], memory: dict[str, Any], check_serial: bool = True, **arguments: Any) -> None:
-        """Take the deployment's lock; one whose owner is known to be gone is taken over."""
-        other = (memory["lock"] or {}).get("owner", "")
-        taken = self.state(
-            "take",
-            **holder,
-            dead_owner=other if is_gone(other) else None,
-            **({"store_id": self.store.id, "serial": self.store.serial} if check_serial else {}),
-            **arguments,
-        )
+    def take(self, holder: dict[str, str], check_serial: bool = True, **arguments: Any) -> dict[str, Any]:
+        """Take the deployment's lock and return what the target remembers.
+
+        A lock whose owner is known to be gone is taken over.
+        """
+        if check_serial:
+            arguments = {**arguments, "store_id": self.store.id, "serial": self.store.serial}
+        try:
+            taken = self.state("take", **holder, **arguments)
+        except SecretsError:
+            other = (self.state("read")["lock"] or {}).get("owner", "")
+            if not is_gone(other):
+                raise
+            taken = self.state("take", **holder, dead_owner=other, **arguments)
         if taken["took_over"]:
-            self.line("open", f"the lock of {taken['took_over']} ({other or 'dead'}) was dead: taken over")
+            self.line("open", f"the lock of {taken['took_over']} was dead: taken over")
+        return taken
 
     def release(self, holder: dict[str, str], **arguments: Any) -> None:
         """End the deployment's lock, and have the target remember the store's serial."""

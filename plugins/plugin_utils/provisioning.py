@@ -44,7 +44,7 @@ class Provisioning:
         memory = deployment.state("read", store_id=deployment.store.id) if accepting else deployment.memory()
         info, found = deployment.values_found()
         if memory["lock"] or not deployment.check_mode:
-            self._take(memory, accepting)
+            self._take(accepting)
         entries = {name: self._entry(facts, found[name], accepting) for name, facts in info["credentials"].items()}
         changed = sorted(name for name, entry in entries.items() if entry != deployment.stored(name))
         if not deployment.check_mode:
@@ -55,9 +55,9 @@ class Provisioning:
             deployment.line("store", f"{name}: {self._what(entries[name])}")
         return {"changed": bool(changed), "info": info}
 
-    def _take(self, memory: dict[str, Any], accepting: bool) -> None:
+    def _take(self, accepting: bool) -> None:
         try:
-            self.deployment.take(self.holder, memory, check_serial=not accepting)
+            self.deployment.take(self.holder, check_serial=not accepting)
         except SecretsError as error:
             raise SecretsError(f"{error.message}; values are not touched while a rotation is under way") from None
 

@@ -166,8 +166,6 @@ class Rotation:
         deployment, purpose = self.deployment, self.arguments["purpose"]
         deployment.require_pipelining()
         entry = deployment.entry(self.name)
-        memory = deployment.memory()
-        unfinished = next((record for record in memory["records"] if record.get("credential") == self.name), {})
         phase = phase_of(entry)
         if purpose == "abort":
             if phase not in ("forward", "back"):
@@ -193,17 +191,18 @@ class Rotation:
             )
         held = (entry["previous"] if phase == "revoke" else entry.get("pending") or {}).get("rotation")
         self.opened = {"rotation": held or f"r-{secrets.token_hex(2)}", "purpose": purpose, "started": time.time()}
-        if not deployment.check_mode:
-            deployment.take(
+        if deployment.check_mode:
+            memory = deployment.memory()
+        else:
+            memory = deployment.take(
                 self.holder,
-                memory,
                 take_lock=self.arguments["take_lock"],
                 record={"credential": self.name, "rotation": self.id},
                 ledger=self.records("open", state="resumed", slot=entry.get("pending")) if held else [],
             )
         try:
-            stopped = unfinished.get("step") or ("revoke" if phase == "revoke" else "create")
-            return self._look(entry, phase, memory, stopped if held else None)
+            unfinished = next((record for record in memory["records"] if record.get("credential") == self.name), {})
+            return self._look(entry, phase, memory, unfinished if held else None)
         except SecretsError:
             if not deployment.check_mode:
                 # What is unfinished stays remembered; only the lock goes.
@@ -211,8 +210,10 @@ class Rotation:
                     deployment.release(self.holder, forget=not held)
             raise
 
-    def _look(self, entry: dict[str, Any], phase: str, memory: dict[str, Any], stopped: str | None) -> dict[str, Any]:
-        """Refuse what must not be begun. ``stopped``: the step in which an earlier run stopped; ``None``: there is none."""
+    def _look(
+        self, entry: dict[str, Any], phase: str, memory: dict[str, Any], unfinished: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """Refuse what must not be begun. ``unfinished``: what is remembered of an earlier run, where one is taken up."""
         deployment, name = self.deployment, self.name
         info = deployment.catalog_info(
             [name],
@@ -250,8 +251,8 @@ class Rotation:
         user = entry["current"]["user"]
         new_user = (entry.get("pending") or {}).get("user") or next_user(facts["role"], user, facts["strategy"])
         resume = ""
-        if stopped is not None:
-            resume = f"{self.id}, stopped in {self._where(stopped, facts, stale)}; {RESUMED.get(phase, '')}"
+        if unfinished is not None:
+            resume = f"{self.id}, stopped {self._where(unfinished, facts, stale)}; {RESUMED.get(phase, '')}"
         if deployment.check_mode:
             if phase == "new":
                 # What set would refuse is told in the plan.
@@ -270,11 +271,11 @@ class Rotation:
         return {"changed": False, **self.opened, **found}
 
     @staticmethod
-    def _where(step: str, facts: dict[str, Any], stale: list[str]) -> str:
-        if step not in ("publish", "roll_out"):
-            return step.replace("_", " ")
-        total = len(facts["consumers"])
-        return f"roll out {total - len(stale)}/{total}, {len(stale)} to replace"
+    def _where(unfinished: dict[str, Any], facts: dict[str, Any], stale: list[str]) -> str:
+        step, total = unfinished.get("step", "create"), len(facts["consumers"])
+        if step in ("publish", "roll_out") and stale:
+            return f"in roll out {total - len(stale)}/{total}, {len(stale)} to replace"
+        return f"{'in' if 'reason' in unfinished else 'after'} {step.replace('_', ' ')}"
 
     def _plan(
         self,
@@ -379,7 +380,6 @@ class Rotation:
                 stored["admin"] = {"user": f"{entry['role']}_admin", "password": generate().value}
 
         self.change(add)
-        self.note(self.records("open", "create", slot=pending), step="create")
         self.deployment.line("create", "value stored")
         return {"changed": True}
 
@@ -387,7 +387,8 @@ class Rotation:
         """Make the server accept the new value beside the current one."""
         entry = self.entry()
         pending, user = self.slot(entry, "pending"), entry["current"]["user"]
-        result = self.credential("present", pending, entry, ledger=self.records("set", slot=pending))
+        begun = () if self.opened["phase"] == "forward" else ("open", "create")
+        result = self.credential("present", pending, entry, ledger=self.records(*begun, "set", slot=pending))
         if self.facts["strategy"] == "pair":
             self.deployment.line("set", f"{pending['user']} accepted beside {user}")
         else:
@@ -491,12 +492,12 @@ class Rotation:
             stored["current"] = self.slot(stored, "pending")
             del stored["pending"]
 
-        self.note(self.records("drain"), step="finish")
         self.change(move)
         # Who was skipped still has the old value.
         ends_here = not grace and not skipped
         if not ends_here:
-            self._end(self.records("finish", slot=self.entry()["current"]), revoke_after=ends.get("revoke_after", ""))
+            done = self.records("drain", "finish", slot=self.entry()["current"])
+            self._end(done, self._count_refused(), revoke_after=ends.get("revoke_after", ""))
         return {"changed": True, "revoke": ends_here}
 
     def revoke(self) -> dict[str, Any]:
@@ -504,43 +505,49 @@ class Rotation:
         entry = self.entry()
         previous = self.slot(entry, "previous")
         ours = previous["rotation"] == self.id
-        ended = self.records("finish", slot=entry["current"]) if ours else []
-        ended += self.records("revoke", slot=previous)
+        done = self.records("drain", "finish", slot=entry["current"]) if ours else []
+        own_refusals = self.opened["own_refusals"] + 1
         if self.facts["strategy"] == "pair":
-            self.credential("absent", previous, entry)
+            since = {"refused_since": int(self.opened["started"]), "own_refusals": own_refusals}
+            refused = self.credential("absent", previous, entry, ledger=done, **since)["refused_logins"]
+            done = []
         else:
             login = self.log_in(self.facts, entry, "previous")["logins"]["previous"]
             if login["status"] != "rejected":
                 raise SecretsError(f"the old password of {previous['user']} is {login['status']}, not rejected")
+            refused = self._count_refused(own_refusals)
+        done += self.records("revoke", slot=previous)
         refused_at = report.clock()
         self.change(lambda stored: stored["previous"].update(revoked=now().isoformat()))
         self.deployment.line("revoke", "old password refused over the network")
         if ours or self.opened["purpose"] == "revoke":
-            self._end(ended, refused_at=refused_at)
+            self._end(done, refused, refused_at=refused_at)
         else:
-            self.note(ended)
+            self.note(done)
         return {"changed": True}
 
-    def _end(self, ledger: list[dict[str, Any]], refused_at: str = "", revoke_after: str = "") -> None:
-        """End the lock and show what the run ends with."""
-        entry, deployment = self.entry(), self.deployment
+    def _count_refused(self, own_refusals: int | None = None) -> int | None:
+        """Return how many logins were refused in this run; what was tried on purpose is left out."""
+        own = self.opened["own_refusals"] if own_refusals is None else own_refusals
+        since = int(self.opened["started"])
         try:
-            # What was tried on purpose and refused is not counted.
-            info = self.credential_info(
-                self.facts,
-                entry,
-                refused_since=int(self.opened["started"]),
-                own_refusals=self.opened["own_refusals"] + bool(refused_at),
-            )
+            info = self.credential_info(self.facts, self.entry(), refused_since=since, own_refusals=own)
         except SecretsError:
             # All is done; that nobody could count must not undo it.
-            info = {"refused_logins": None}
+            return None
+        return info["refused_logins"]
+
+    def _end(
+        self, ledger: list[dict[str, Any]], refused: int | None, refused_at: str = "", revoke_after: str = ""
+    ) -> None:
+        """End the lock and show what the run ends with."""
+        entry, deployment = self.entry(), self.deployment
         due = datetime.datetime.fromisoformat(entry["current"]["created"]) + datetime.timedelta(
             seconds=self.facts["interval"]
         )
         outcome = {
             "seconds": round(time.time() - self.opened["started"], 1),
-            "refused": info["refused_logins"],
+            "refused": refused,
             "gaps": self.arguments["rolled"].get("gaps", {}),
             "skipped": self.arguments["skip_services"],
             "refused_at": refused_at,
