@@ -30,6 +30,7 @@ class ActionModule(ActionBase):
                 "drift": {"type": "str", "choices": ["refuse", "replace"], "default": "refuse"},
                 "end_grace": {"type": "bool", "default": False},
                 "opened": {"type": "dict", "default": {}},
+                "accepted": {"type": "dict", "default": {}},
                 "rolled": {"type": "dict", "default": {}},
                 "skip_services": {"type": "list", "elements": "str", "default": []},
                 "accept_weak": {"type": "bool", "default": False},

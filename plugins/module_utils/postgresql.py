@@ -875,8 +875,13 @@ class Credential:
                 verify = self._as_admin_login(snapshot)
         if changes.statements and changes.actions and not self.check_mode:
             self.server.admin_script("BEGIN;\n" + "\n".join(changes.statements) + "\nCOMMIT;\n" + verify)
-        owner = snapshot.role(self.owner)
+        owner, login = snapshot.role(self.owner), {}
+        if not self.check_mode:
+            # The snapshot was taken before it became a member.
+            roles = snapshot.roles_of(self.owner)
+            login = login_result(self.server, snapshot, self.credential, databases, roles)
         return {
+            "login": login,
             "changed": bool(changes.actions),
             "actions": changes.actions,
             "user": self.credential.user,
@@ -1037,8 +1042,13 @@ def info(
     }
 
 
-def login_result(server: Server, snapshot: Snapshot, login: Login, databases: list[str]) -> dict[str, Any]:
-    """Log in once and judge the answer: only a refused password is a rejection, only an asked-for one an acceptance."""
+def login_result(
+    server: Server, snapshot: Snapshot, login: Login, databases: list[str], roles: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    """Log in once and judge the answer: only a refused password is a rejection, only an asked-for one an acceptance.
+
+    ``roles`` are those that the login has besides what the snapshot shows.
+    """
     if not databases:
         return {"status": "unknown", "reason": "there is no database that the owner can connect to", "databases": {}}
     attempt = server.log_in(login, databases)
@@ -1046,7 +1056,7 @@ def login_result(server: Server, snapshot: Snapshot, login: Login, databases: li
     if status == "unknown" and not speaks_english(snapshot):
         reason += " (set lc_messages = 'C' on the server: only its English messages are understood)"
     for row in attempt.rows if status == "accepted" else []:
-        who = Who(login.user, snapshot.roles_of(login.user), row["database"])
+        who = Who(login.user, snapshot.roles_of(login.user) | roles, row["database"])
         rule = first_rule(snapshot.rules, who, row["address"]) if row["address"] else None
         if rule and rule.method == "trust":
             status, reason = "unknown", f"pg_hba.conf line {rule.line} lets anybody in as {login.user} (trust)"

@@ -183,6 +183,18 @@ databases:
   type: list
   elements: str
   sample: [chat4all, postgres]
+login:
+  description:
+    - The outcome of one login with O(credential) over the network afterwards, as M(chat4all.secrets.postgresql_credential_info)
+      returns it; empty in check mode.
+    - A login that is not accepted is no failure of the module; look at C(status).
+  returned: O(state=present)
+  type: dict
+  sample:
+    status: accepted
+    reason: ''
+    databases:
+      chat4all: {current_user: chat4all, session_user: chat4all_1}
 owner_superuser:
   description: Whether O(owner), and so each of its logins, has a superuser's rights.
   returned: O(state=present)

@@ -63,6 +63,10 @@ options:
     description: What O(step=open) returned.
     type: dict
     default: {}
+  accepted:
+    description: What O(step=set) returned.
+    type: dict
+    default: {}
   rolled:
     description: What O(step=roll_out) returned.
     type: dict
@@ -124,6 +128,10 @@ rotation:
   returned: O(step=open)
   type: str
   sample: r-7f3a
+login:
+  description: How a login with the new value went, over the consumers' network and in every database.
+  returned: O(step=set)
+  type: dict
 revoke:
   description: Whether the old value ends in the same run.
   returned: O(step=finish)

@@ -393,13 +393,13 @@ class Rotation:
             self.deployment.line("set", f"{pending['user']} accepted beside {user}")
         else:
             self.deployment.line("set", f"{user} has the new password; the old one is refused from now on")
-        return {"changed": result["changed"]}
+        return {"changed": result["changed"], "login": result["login"]}
 
     def test(self) -> dict[str, Any]:
-        """Log in with the new value over the consumers' network, in every database, before it is published."""
+        """Look at the login over the consumers' network, in every database, that ``set`` has tried last."""
         entry = self.entry()
         user = self.slot(entry, "pending")["user"]
-        login = self.log_in(self.facts, entry, "pending")["logins"]["pending"]
+        login = self.arguments["accepted"]["login"]
         if login["status"] != "accepted":
             raise SecretsError(f"{user} is not accepted: {login['reason']}")
         for database, seen in login.get("databases", {}).items():

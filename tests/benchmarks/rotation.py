@@ -71,7 +71,7 @@ class Benchmark:
         with ExitStack() as stacks:
             for name in self.names:
                 self._set_up(name, stacks)
-            if OURS in self.entries:
+            if OURS in self.entries and self.rotations:
                 self._measure(OURS, self.rotations, in_round=False)
             for number in range(self.rounds):
                 # Each round begins with another arm.
