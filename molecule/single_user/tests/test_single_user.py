@@ -33,7 +33,9 @@ def test_every_consumer_is_healthy_on_the_new_value(deployment, consumers):
 
 
 def test_the_plan_announces_refused_logins(deployment):
-    assert "logins ARE refused from 'set' until each service is replaced" in " ".join(deployment.printed("plan").split())
+    assert "logins ARE refused from 'set' until each service is replaced" in " ".join(
+        deployment.printed("plan").split()
+    )
 
 
 def test_the_summary_says_how_many_logins_were_refused(deployment):
