@@ -27,7 +27,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
 from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import Completed, DockerCli
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import read_plain_file
-from ansible_collections.chat4all.secrets.plugins.module_utils.masking import Masker
+from ansible_collections.chat4all.secrets.plugins.module_utils.masking import Masker, sensitive_values
 
 LABEL = "com.docker.compose."
 # In the order in which Compose itself looks for them.
@@ -40,8 +40,6 @@ OVERRIDE_FILES = (
 )
 COMPLETED = "service_completed_successfully"
 MARKER = "chat4all-secrets-marker"
-# Names of variables whose values are masked in what Compose says.
-SENSITIVE = re.compile(r"PASS|PWD|PW$|SECRET|TOKEN|KEY|CREDENTIAL|AUTH|URI|URL|DSN|SALT", re.IGNORECASE)
 # What the engine waits for a container to stop, unless its service says otherwise.
 STOP_GRACE = 10
 
@@ -560,7 +558,8 @@ class Project:
         content = read_plain_file(self.env_file)
         if content is not None:
             entries = dotenv.parse(content.decode("utf-8", "surrogateescape"), where=self.env_file)
-            self.docker.masker.add(*[entry.value for entry in entries if SENSITIVE.search(entry.key)])
+            for entry in entries:
+                self.docker.masker.add(*sensitive_values({entry.key: entry.value}))
             self._env_values.add(*[entry.value for entry in entries])
 
     def _reason(self, command: str, text: str) -> str:

@@ -507,3 +507,11 @@ def test_what_another_service_lives_inside_is_planned_and_refused(box):
     assert box.roll(services=["app"], check=True)["services"]["app"]["mode"] == "stop_first"
     assert "vpn: app runs inside vpn's network" in box.failing().message
     assert box.ids() == before
+
+
+def test_an_older_password_inside_a_url_is_masked_too(box, tmp_path):
+    script = f"echo logged in with {OLD}; echo cannot log in with $$PW; exit 3"
+    url = {"DATABASE": "postgresql://app:${PW}@db:5432/app", "PW": "${PW}"}
+    box.start({"a": service(f'case "$$PW" in {NEW}) {script};; esac; exec sleep infinity', environment=url)})
+    log = Path(box.failing(log_dir=str(tmp_path / "logs"), mask_variables=[]).details["log"]).read_text()
+    assert "logged in with ********" in log and "cannot log in with ********" in log
