@@ -58,10 +58,21 @@ def test_the_longest_form_is_known():
 
 @pytest.mark.parametrize(
     "name",
-    (
-        "POSTGRES_PASSWORD PGPASSFILE DB_PWD PW JWT_SECRET API_TOKEN aws_secret_key MY_CREDENTIALS BASIC_AUTH MONGO_URI "
-        "DATABASE_URL SENTRY_DSN SALT"
-    ).split(),
+    [
+        "POSTGRES_PASSWORD",
+        "PGPASSFILE",
+        "DB_PWD",
+        "PW",
+        "JWT_SECRET",
+        "API_TOKEN",
+        "aws_secret_key",
+        "MY_CREDENTIALS",
+        "BASIC_AUTH",
+        "MONGO_URI",
+        "DATABASE_URL",
+        "SENTRY_DSN",
+        "SALT",
+    ],
 )
 def test_a_name_says_that_a_value_is_secret(name):
     assert sensitive_values({name: "anything-0123"}) == {"anything-0123"}
