@@ -497,7 +497,8 @@ class Rollout:
             besides: list[str] = []
             log = self._tried("its log could not be saved", besides, self._save_log, error)
             self._tried("new containers are left", besides, self._withdraw, batch)
-            raise self._told(error, batch, log or "", besides) from error
+            # Its cause is not handed on: Ansible would show it, unmasked.
+            raise self._told(error, batch, log or "", besides) from None
 
     def _tried(self, trouble: str, besides: list[str], work: Callable[[Any], Any], thing: Any) -> Any:
         """Do what has to be done after a failure; what fails there is told besides."""
@@ -509,24 +510,22 @@ class Rollout:
 
     def _told(self, error: Exception, batch: Sequence[Replacement], log: str, besides: list[str]) -> SecretsError:
         """Return a failure as one masked line with its facts."""
-        if not isinstance(error, Failure):
-            details = error.details if isinstance(error, SecretsError) else {}
-            return SecretsError("; ".join([self._said(error), *besides]), **details)
-        took = next((time.monotonic() - item.began for item in batch if item.service == error.service), 0.0)
-        reason = self.masker.mask(error.reason)
-        return SecretsError(
-            "; ".join([f"{error.service} failed: {reason} ({took:.0f} s)", *besides]),
-            service=error.service,
-            reason=reason,
-            waited=round(took, 1),
-            log=log,
-        )
+        details: dict[str, Any] = {}
+        if isinstance(error, Failure):
+            took = next((time.monotonic() - item.began for item in batch if item.service == error.service), 0.0)
+            reason = self.masker.mask(error.reason)
+            first = f"{error.service} failed: {reason} ({took:.0f} s)"
+            details = {"service": error.service, "reason": reason, "waited": round(took, 1), "log": log}
+        elif isinstance(error, SecretsError):
+            first, details = error.message, error.details
+        else:
+            first = f"the roll-out broke: {self._said(error)}"
+        return SecretsError("; ".join([first, *besides]), **details)
 
     def _said(self, error: Exception) -> str:
         if isinstance(error, SecretsError):
             return error.message
-        lines = self.masker.mask(str(error)).split("\n")
-        return f"the roll-out broke: {type(error).__name__}: {lines[0]}"
+        return f"{type(error).__name__}: {self.masker.mask(str(error)).splitlines()[0] if str(error) else 'no reason'}"
 
     def _save_log(self, failure: Exception) -> str:
         if not isinstance(failure, Failure) or not failure.container or not self.settings.log_dir:
