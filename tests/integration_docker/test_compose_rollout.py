@@ -166,8 +166,8 @@ def test_a_fixed_name_is_stopped_first_and_its_gap_measured(box):
     result = box.roll()
     done = result["services"]["a"]
     assert (done["mode"], done["new"]) == ("stop_first", ["test-rollout-fixed"])
-    # The old one takes a second to stop, the new one a second to be healthy.
-    assert 2 < done["gap_s"] < time.time() - began
+    # The old one takes a second to stop.
+    assert 1 <= done["gap_s"] < time.time() - began
     box.settled(("a", "running", NEW))
 
 
