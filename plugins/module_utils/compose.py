@@ -14,6 +14,7 @@ what ``S`` depends on.
 
 from __future__ import annotations
 
+import copy
 import datetime
 import json
 import os
@@ -27,7 +28,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
 from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import Completed, DockerCli
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import read_plain_file
-from ansible_collections.chat4all.secrets.plugins.module_utils.masking import Masker
+from ansible_collections.chat4all.secrets.plugins.module_utils.masking import Masker, sensitive_values
 
 LABEL = "com.docker.compose."
 # In the order in which Compose itself looks for them.
@@ -40,8 +41,6 @@ OVERRIDE_FILES = (
 )
 COMPLETED = "service_completed_successfully"
 MARKER = "chat4all-secrets-marker"
-# Names of variables whose values are masked in what Compose says.
-SENSITIVE = re.compile(r"PASS|PWD|PW$|SECRET|TOKEN|KEY|CREDENTIAL|AUTH|URI|URL|DSN|SALT", re.IGNORECASE)
 # What the engine waits for a container to stop, unless its service says otherwise.
 STOP_GRACE = 10
 
@@ -144,6 +143,9 @@ class Project:
             self._flags += ["--project-name", name]
         self._env_values = Masker()
         self._images: dict[str, dict[str, Any]] = {}
+        # What a trial reads in the place of a file, and the variables that it has besides those of the env file.
+        self._text: str | None = None
+        self._extra: dict[str, str] = {}
         self.reload()
 
     @classmethod
@@ -213,18 +215,26 @@ class Project:
             f"--env-file {label}; say where it is: secrets_env_file"
         )
 
-    @staticmethod
-    def _plain_files(directory: str, env_file: str) -> list[str]:
-        """Return the files that ``docker compose`` reads in a folder when none is named."""
-        env = read_plain_file(env_file)
-        entries = dotenv.parse(env.decode("utf-8", "surrogateescape"), where=env_file) if env else []
-        chosen = {entry.key: entry.value for entry in entries}
-        if chosen.get("COMPOSE_FILE"):
-            separator = chosen.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
-            return [os.path.join(directory, path) for path in str(chosen["COMPOSE_FILE"]).split(separator)]
+    @classmethod
+    def _plain_files(cls, directory: str, env_file: str) -> list[str]:
+        """Return the files that ``docker compose`` reads in a folder when its command line names none."""
+        named = cls._named_files(directory, env_file)
+        if named:
+            return named
         present = [path for path in (os.path.join(directory, known) for known in DEFAULT_FILES) if os.path.exists(path)]
         beside = [path for path in (os.path.join(directory, known) for known in OVERRIDE_FILES) if os.path.exists(path)]
         return present[:1] + beside[:1] if present else []
+
+    @staticmethod
+    def _named_files(directory: str, env_file: str) -> list[str]:
+        """Return the files that the env file names."""
+        env = read_plain_file(env_file)
+        entries = dotenv.parse(env.decode("utf-8", "surrogateescape"), where=env_file) if env else []
+        chosen = {entry.key: entry.value for entry in entries}
+        if not chosen.get("COMPOSE_FILE"):
+            return []
+        separator = chosen.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
+        return [os.path.join(directory, path) for path in str(chosen["COMPOSE_FILE"]).split(separator)]
 
     def reload(self) -> None:
         """Read the files and ``.env`` again."""
@@ -246,6 +256,27 @@ class Project:
     def files(self) -> list[str]:
         """The Compose files in their order, overrides included."""
         return self._files or self._plain_files(self.directory, self.env_file)
+
+    @property
+    def override(self) -> str | None:
+        """The override that belongs to the files, there or not; ``None`` where they are named and it is not."""
+        beside = [os.path.join(self.directory, known) for known in OVERRIDE_FILES]
+        read = [path for path in self.files if path in beside]
+        if read or self._files or self._named_files(self.directory, self.env_file):
+            return read[0] if read else None
+        # Beside compose.yml an override of the same kind of name.
+        kind = os.path.basename(self.files[0]).partition(".")[0]
+        return os.path.join(self.directory, f"{kind}.override.yml")
+
+    def with_override(self, text: str, variables: Mapping[str, str]) -> Project:
+        """Return the project as it would be with this text as its override, and these variables set; writes nothing."""
+        trial = copy.copy(self)
+        trial._files = ["-" if path == self.override else path for path in self.files]
+        if "-" not in trial._files:
+            trial._files.append("-")
+        trial._text, trial._extra = text, dict(variables)
+        trial.reload()
+        return trial
 
     def compose(self, *arguments: str, **options: Any) -> Completed:
         """Run ``docker compose ARGUMENTS`` for this project."""
@@ -431,6 +462,8 @@ class Project:
 
     def _compose(self, files: Iterable[str], *arguments: str, **options: Any) -> Completed:
         flags = [*self._flags, *(f"--file={path}" for path in files)]
+        options = {"stdin": self._text, **options}
+        options["environment"] = {**self._extra, **(options.get("environment") or {})}
         done = self.docker.run("compose", *flags, *arguments, cwd=self.directory, **{**options, "check": False})
         if done.returncode != 0 and options.get("check", True):
             reason = self._reason(arguments[0], done.stderr or done.stdout)
@@ -529,7 +562,8 @@ class Project:
         content = read_plain_file(self.env_file)
         if content is not None:
             entries = dotenv.parse(content.decode("utf-8", "surrogateescape"), where=self.env_file)
-            self.docker.masker.add(*[entry.value for entry in entries if SENSITIVE.search(entry.key)])
+            for entry in entries:
+                self.docker.masker.add(*sensitive_values({entry.key: entry.value}))
             self._env_values.add(*[entry.value for entry in entries])
 
     def _reason(self, command: str, text: str) -> str:

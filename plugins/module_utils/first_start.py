@@ -12,17 +12,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Project
+from ansible_collections.chat4all.secrets.plugins.module_utils.compose import MARKER, Project
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.module_utils.files import read_plain_file
 
 # What an override replaces key by key; lists such as volumes are appended to and cannot be pinned this way.
 PINNED_KEYS = ("environment", "command", "entrypoint", "healthcheck", "labels")
-OVERRIDES = (
-    "compose.override.yaml",
-    "compose.override.yml",
-    "docker-compose.override.yml",
-    "docker-compose.override.yaml",
-)
 
 
 def renamed(value: Any, variables: Mapping[str, str]) -> Any:
@@ -57,14 +52,30 @@ def override_for(project: Project, service: str, variables: Mapping[str, str]) -
     return found
 
 
-def override_path(project: Project) -> str:
-    """Return the override that a plain ``docker compose up`` reads beside the project's first file."""
-    for name in OVERRIDES:
-        path = os.path.join(project.directory, name)
-        if os.path.lexists(path):
-            return path
-    first = os.path.basename(project.files[0])
-    return os.path.join(project.directory, "compose.override.yml" if first.startswith("compose.") else OVERRIDES[2])
+def pinned_override(project: Project, service: str, variables: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return path and text of the override that pins what ``service`` reads; ``None`` where it needs none.
+
+    The text is tried first: raises :class:`SecretsError` where it would not be read, or would not be enough.
+    """
+    depends = [name for name, users in project.consumers(variables).items() if service in users]
+    if not depends:
+        return None
+    wanted = ", ".join("${" + variables[name] + "}" for name in depends)
+    path = project.override
+    if path is None:
+        files = ", ".join(os.path.basename(name) for name in project.files)
+        raise SecretsError(
+            f"{service}: its first-start variables are shared with its consumers, and an override would not be read "
+            f"beside the named files ({files}); write {wanted} for {service} there yourself"
+        )
+    text = merged(path, service, override_for(project, service, variables))
+    trial = project.with_override(text, dict.fromkeys(variables.values(), MARKER + "-pinned"))
+    left = [name for name, users in trial.consumers(variables).items() if service in users]
+    if left:
+        raise SecretsError(
+            f"{service}: would still depend on {', '.join(left)} with {path}; write {wanted} for {service} there by hand"
+        )
+    return path, text
 
 
 def merged(path: str, service: str, pinned: dict[str, Any]) -> str:
@@ -82,20 +93,21 @@ def merged(path: str, service: str, pinned: dict[str, Any]) -> str:
 
     yaml = YAML()
     yaml.preserve_quotes = True
-    with open(path, encoding="utf-8") as stream:
-        document = yaml.load(stream) or {}
-    target = document.setdefault("services", {})
-    if target.get(service) is None:
-        target[service] = {}
+    document = yaml.load((read_plain_file(path) or b"").decode()) or {}
+    if document.get("services") is None:
+        document["services"] = {}
+    if document["services"].get(service) is None:
+        document["services"][service] = {}
+    target = document["services"][service]
     for key, value in pinned.items():
-        present = target[service].get(key)
+        present = target.get(key)
         if isinstance(value, dict) and isinstance(present, list):
             present[:] = [item for item in present if str(item).split("=", 1)[0] not in value]
             present.extend(f"{name}={item}" for name, item in value.items())
         elif isinstance(value, dict) and present is not None:
             present.update(value)
         else:
-            target[service][key] = value
+            target[key] = value
     text = io.StringIO()
     yaml.dump(document, text)
     return text.getvalue()

@@ -8,13 +8,37 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 MASK = "********"
 
 # Shorter values would mask ordinary words; no generated secret is this short.
 MIN_LENGTH = 6
+
+# The names of variables whose values are secrets, or hold some.
+SENSITIVE = re.compile(r"PASS|PWD|PW$|SECRET|TOKEN|KEY|CREDENTIAL|AUTH|URI|URL|DSN|SALT", re.IGNORECASE)
+# ``user:password@host``, up to the first and up to the last ``@``: a password may hold one.
+LOGIN = re.compile(r"//[^/?#\s:@]*:(?=([^\s@]+)@)(?=(\S+)@)")
+SETTING = re.compile(r"(?:pass\w*|pwd|secret|token|\w*key)[\"']?\s*[=:]\s*[\"']?([^\s\"'&;,]+)", re.IGNORECASE)
+
+
+def sensitive_values(environment: Mapping[str, str | None]) -> set[str]:
+    """Return what must not be shown of an environment.
+
+    These are the whole values of variables whose names say so, and, whatever a variable is called, the passwords in
+    URLs and connection strings, as they stand there and decoded.
+    """
+    found = set()
+    for name, value in environment.items():
+        if not value:
+            continue
+        if SENSITIVE.search(name):
+            found.add(value)
+        inner = {part for match in LOGIN.finditer(value) for part in match.groups()} | set(SETTING.findall(value))
+        found |= inner | {urllib.parse.unquote(part) for part in inner}
+    return found
 
 
 def encoded_forms(value: str) -> set[str]:

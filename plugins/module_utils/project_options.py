@@ -12,6 +12,7 @@ from typing import Any
 from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Project
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import read_plain_file
+from ansible_collections.chat4all.secrets.plugins.module_utils.masking import sensitive_values
 
 PROJECT_OPTIONS: dict[str, dict[str, Any]] = {
     "project_dir": {"type": "path", "required": True},
@@ -33,15 +34,14 @@ def read_env(path: str, names: Iterable[str]) -> dict[str, str]:
 
 
 def secret_values(project: Project, variables: Iterable[str]) -> set[str]:
-    """Return what must never be shown: the variables' values in the env file, and wherever containers hold them.
+    """Return what must never be shown: the variables' values in the env file, and wherever containers hold secrets.
 
-    A container made before the last change holds an older value, under whatever name its service gives it: an
-    environment value is taken for a secret when its name is one of the variables, or when it says that it is one.
+    A container made before the last change holds an older value, under whatever name its service gives it, or as a part
+    of a URL.
     """
     wanted = set(variables)
     values = set(read_env(project.env_file, wanted).values())
     for container in project.containers():
-        for name, value in container.env.items():
-            if name in wanted or any(word in name.upper() for word in ("PASSWORD", "SECRET", "TOKEN", "PASSWD", "KEY")):
-                values.add(value)
+        values |= {value for name, value in container.env.items() if name in wanted}
+        values |= sensitive_values(container.env)
     return values

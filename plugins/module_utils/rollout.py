@@ -492,24 +492,43 @@ class Rollout:
         """On a failure save the container's log, remove new containers beside which an old one runs, and say why."""
         try:
             yield
-        except Failure as failure:
-            took = next((time.monotonic() - item.began for item in batch if item.service == failure.service), 0.0)
-            log = self._save_log(failure)
-            self._withdraw(batch)
-            reason = self.masker.mask(failure.reason)
-            raise SecretsError(
-                f"{failure.service} failed: {reason} ({took:.0f} s)",
-                service=failure.service,
-                reason=reason,
-                waited=round(took, 1),
-                log=log,
-            ) from None
-        except SecretsError:
-            self._withdraw(batch)
-            raise
+        except Exception as error:
+            # Whatever it is: nobody else takes the new containers away, and the first reason is the one to show.
+            besides: list[str] = []
+            log = self._tried("its log could not be saved", besides, self._save_log, error)
+            self._tried("new containers are left", besides, self._withdraw, batch)
+            # Its cause is not handed on: Ansible would show it, unmasked.
+            raise self._told(error, batch, log or "", besides) from None
 
-    def _save_log(self, failure: Failure) -> str:
-        if not failure.container or not self.settings.log_dir:
+    def _tried(self, trouble: str, besides: list[str], work: Callable[[Any], Any], thing: Any) -> Any:
+        """Do what has to be done after a failure; what fails there is told besides."""
+        try:
+            return work(thing)
+        except Exception as error:
+            besides.append(f"{trouble}: {self._said(error)}")
+            return None
+
+    def _told(self, error: Exception, batch: Sequence[Replacement], log: str, besides: list[str]) -> SecretsError:
+        """Return a failure as one masked line with its facts."""
+        details: dict[str, Any] = {}
+        if isinstance(error, Failure):
+            took = next((time.monotonic() - item.began for item in batch if item.service == error.service), 0.0)
+            reason = self.masker.mask(error.reason)
+            first = f"{error.service} failed: {reason} ({took:.0f} s)"
+            details = {"service": error.service, "reason": reason, "waited": round(took, 1), "log": log}
+        elif isinstance(error, SecretsError):
+            first, details = error.message, error.details
+        else:
+            first = f"the roll-out broke: {self._said(error)}"
+        return SecretsError("; ".join([first, *besides]), **details)
+
+    def _said(self, error: Exception) -> str:
+        if isinstance(error, SecretsError):
+            return error.message
+        return f"{type(error).__name__}: {self.masker.mask(str(error)).splitlines()[0] if str(error) else 'no reason'}"
+
+    def _save_log(self, failure: Exception) -> str:
+        if not isinstance(failure, Failure) or not failure.container or not self.settings.log_dir:
             return ""
         path = os.path.join(self.settings.log_dir, f"{failure.service}.log")
         text = masked_log(self.docker, failure.container.id, self.masker)
@@ -539,15 +558,17 @@ class Rollout:
         item.seconds = time.monotonic() - item.began
         if not self.settings.progress:
             return
-        make_folder(os.path.dirname(self.settings.progress))
         row = {
             "t": datetime.datetime.now(datetime.timezone.utc).isoformat(),
             "service": item.service,
             "text": text[:80],
         }
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(self.settings.progress, flags, 0o600), "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
+        # A line that is lost must not end a roll-out.
+        with contextlib.suppress(OSError, SecretsError):
+            make_folder(os.path.dirname(self.settings.progress))
+            with os.fdopen(os.open(self.settings.progress, flags, 0o600), "a", encoding="utf-8") as stream:
+                stream.write(json.dumps(row) + "\n")
 
 
 def _outcome(item: Replacement) -> dict[str, Any]:

@@ -88,6 +88,12 @@ credentials:
         reason not to begin (C(refusals), each with C(text) and C(kind), which is V(job), V(job_failed), V(impossible),
         V(shared), V(unhealthy) or V(weak)).
       type: dict
+    role:
+      description: The role that owns the objects.
+      type: str
+    role_given:
+      description: Whether the catalog names the role; else it is the server's first user.
+      type: bool
     server:
       description: The running container of the server, or V(null) where none runs.
       type: dict

@@ -15,9 +15,12 @@ description:
   - Images such as C(postgres) read C(POSTGRES_USER) and C(POSTGRES_PASSWORD) at their first start only. Where a Compose
     file shares these variables with the consumers, a new value makes the next C(docker compose up -d) recreate the
     I(database).
-  - Writes a Compose override in which the server reads other variables, and checks that its configuration does not
-    depend on the given variables any more. The Compose file itself is not touched; an existing override is merged, its
-    comments kept.
+  - Writes a Compose override in which the server reads other variables. The Compose file itself is not touched; an
+    existing override is merged, its comments and mode kept. Where several are there, it is the one that Compose reads.
+  - The override is tried with Compose before it is written. Nothing is written where the server's configuration would
+    still depend on the given variables, or where the override would not be read because the Compose files are named
+    (O(compose_files), C(COMPOSE_FILE) in the env file, or C(-f) when the running containers were made) and it is not
+    one of them.
 extends_documentation_fragment:
   - chat4all.secrets.attributes
   - chat4all.secrets.attributes.posix
@@ -25,6 +28,8 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
+    details:
+      - Refuses whatever the run would refuse, also before the new variables are in the env file.
   diff_mode:
     support: none
   idempotent:
@@ -55,49 +60,36 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path:
-  description: The override file.
+  description: The override file; empty where none would be read.
   returned: success
   type: str
 """
+
+import stat
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.chat4all.secrets.plugins.module_utils import first_start
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Project
 from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import DockerCli
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
-from ansible_collections.chat4all.secrets.plugins.module_utils.files import atomic_write
+from ansible_collections.chat4all.secrets.plugins.module_utils.files import atomic_write, check_plain_file
 from ansible_collections.chat4all.secrets.plugins.module_utils.project_options import PROJECT_OPTIONS, project_arguments
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import kernel_lock
 
 
 def pin(params: dict, check_mode: bool) -> dict:
-    docker = DockerCli()
-    project = Project.load(docker, *project_arguments(params))
-    service, variables = params["service"], params["variables"]
-    path = first_start.override_path(project)
-    depends = [name for name, users in project.consumers(variables).items() if service in users]
-    if not depends:
-        return {"changed": False, "path": path}
-    if params["compose_files"]:
-        raise SecretsError(
-            f"{service}: its first-start variables are shared with its consumers; with secrets_compose_files an "
-            "override "
-            f"would not be read, so write {', '.join('${' + variables[name] + '}' for name in depends)} for "
-            f"{service} yourself"
-        )
-    text = first_start.merged(path, service, first_start.override_for(project, service, variables))
-    if check_mode:
-        return {"changed": True, "path": path}
-    with kernel_lock(params["state_dir"]):
-        atomic_write(path, text.encode(), mode=0o644)
-    project = Project.load(docker, *project_arguments(params))
-    left = [name for name, users in project.consumers(variables).items() if service in users]
-    if left:
-        raise SecretsError(
-            f"{service}: still depends on {', '.join(left)} beside {path}; write ${{{variables[left[0]]}}} there by "
-            "hand"
-        )
-    return {"changed": True, "path": path}
+    project = Project.load(DockerCli(), *project_arguments(params))
+    service = params["service"]
+    if service not in project.services:
+        there = ", ".join(sorted(project.services))
+        raise SecretsError(f"{service}: no such service in {project.directory}; there are {there}")
+    with kernel_lock(None if check_mode else params["state_dir"]):
+        pinned = first_start.pinned_override(project, service, params["variables"])
+        if pinned and not check_mode:
+            path, text = pinned
+            there = check_plain_file(path)
+            atomic_write(path, text.encode(), mode=stat.S_IMODE(there.st_mode) if there else 0o644)
+    return {"changed": bool(pinned), "path": project.override or ""}
 
 
 def main() -> None:

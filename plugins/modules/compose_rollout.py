@@ -90,8 +90,9 @@ options:
     elements: str
     default: []
   mask_variables:
-    description: Variables whose values, in C(.env) and in the containers' environments, are masked in whatever is shown
-      or saved.
+    description:
+      - Variables whose values, in C(.env) and in the containers' environments, are masked in whatever is shown or saved.
+      - Variables whose names say that they are secrets, and passwords inside URLs, are masked in any case.
     type: list
     elements: str
     default: []

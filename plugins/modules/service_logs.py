@@ -72,7 +72,8 @@ options:
   mask_variables:
     description:
       - Names of variables whose values, in O(env_file) and in the environment of the project's containers, are masked.
-      - A variable of a container that has PASSWORD, PASSWD, SECRET, TOKEN or KEY in its name is masked in any case.
+      - Masked in any case are the variables of a container that have PASS, PWD, SECRET, TOKEN, KEY, CREDENTIAL, AUTH,
+        URI, URL, DSN or SALT in their names, and passwords inside URLs and connection strings.
     type: list
     elements: str
     default: []

@@ -55,7 +55,8 @@ def plan(services, containers, options=None, skipped=()):
 
 def test_an_empty_entry_takes_the_defaults_of_engine_and_stack():
     facts = catalog.resolve("postgres", {}, project())
-    assert (facts["role"], facts["database"], facts["consumers"]) == ("chat4all", "app", ["app"])
+    assert (facts["role"], facts["role_given"], facts["database"]) == ("chat4all", False, "app")
+    assert facts["consumers"] == ["app"]
     assert (facts["interval"], facts["grace"], facts["priority"]) == (90 * 86400, 0, "high")
     assert facts["generate"] == {"kind": "password", "length": 32}
 
@@ -63,7 +64,8 @@ def test_an_empty_entry_takes_the_defaults_of_engine_and_stack():
 def test_what_an_entry_says_counts():
     entry = {"role": "app", "interval": 60, "grace": 5, "priority": "low", "generate": {"length": 40}}
     facts = catalog.resolve("postgres", entry, project())
-    assert (facts["role"], facts["interval"], facts["grace"], facts["priority"]) == ("app", 60, 5, "low")
+    assert (facts["role"], facts["role_given"]) == ("app", True)
+    assert (facts["interval"], facts["grace"], facts["priority"]) == (60, 5, "low")
     assert facts["generate"] == {"kind": "password", "length": 40}
 
 

@@ -11,10 +11,16 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Container
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import ServiceOptions, service_options
-from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import DockerCli
+from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import Completed, DockerCli
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.masking import Masker
-from ansible_collections.chat4all.secrets.plugins.module_utils.rollout import Journal, Rollout, Settings
+from ansible_collections.chat4all.secrets.plugins.module_utils.rollout import (
+    Failure,
+    Journal,
+    Replacement,
+    Rollout,
+    Settings,
+)
 
 
 def container(service: str, identity: str, status: str = "running", exit_code: int = 0, name: str = "") -> Container:
@@ -204,3 +210,68 @@ def test_the_journal_outlives_its_process(tmp_path):
 def test_a_settings_timeout_can_be_a_services_own():
     settings = Settings(["a"], {"a": ServiceOptions(timeout=5)}, timeout=60)
     assert (settings.timeout_of("a"), settings.timeout_of("b")) == (5, 60)
+
+
+class RecordingDocker(DockerCli):
+    """Removes what it is told to, unless it is broken."""
+
+    def __init__(self, broken: bool = False) -> None:
+        super().__init__()
+        self.removed, self.broken = [], broken
+
+    def run(self, *arguments, **_options):
+        if arguments[0] == "rm":
+            if self.broken:
+                raise SecretsError("docker rm failed: no answer")
+            self.removed += [one for one in arguments[1:] if not one.startswith("-")]
+        return Completed(0, "", "")
+
+
+def ended_by(error: Exception, broken: bool = False, log_dir=None, log="said") -> tuple[SecretsError, list[str]]:
+    """Return what a roll-out of ``a`` that an error ends says, and what it removes; ``log``: what saving does."""
+    old, new = container("a", "old"), container("a", "new")
+    found = FakeProject(old, new)
+    found.docker = RecordingDocker(broken)
+    rolling = Rollout(found, Settings(["a"], log_dir=log_dir), Masker(["hunter2-hunter2"]))
+    rolling._save_log = lambda _failure: log if isinstance(log, str) else log()
+    batch = [Replacement("a", "start_first", "", "health check", 1, [old], [new])]
+    with pytest.raises(SecretsError) as caught, rolling._saving_logs(batch):
+        raise error
+    return caught.value, found.docker.removed
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Failure("a", container("a", "new"), "ended with hunter2-hunter2"), "a failed: ended with ******** (0 s)"),
+        (SecretsError("docker create failed: disk full"), "docker create failed: disk full"),
+        (ValueError("bad hunter2-hunter2\nin two lines"), "the roll-out broke: ValueError: bad ********"),
+        (KeyError(), "the roll-out broke: KeyError: no reason"),
+        (OSError(28, "No space left on device"), "the roll-out broke: OSError: [Errno 28] No space left on device"),
+    ],
+)
+def test_the_new_containers_go_whatever_ends_a_roll_out(error, said):
+    caught, removed = ended_by(error)
+    assert removed == ["new"]
+    assert caught.message.replace(f"({caught.details.get('waited', 0):.0f} s)", "(0 s)") == said
+
+
+def test_the_first_reason_is_told_before_what_failed_after_it():
+    def full():
+        raise OSError(28, "No space left on device")
+
+    caught, removed = ended_by(Failure("a", container("a", "new"), "its health check fails"), log=full)
+    assert removed == ["new"]
+    assert caught.message.startswith("a failed: its health check fails (")
+    assert caught.message.endswith("; its log could not be saved: OSError: [Errno 28] No space left on device")
+    assert (caught.details["reason"], caught.details["log"]) == ("its health check fails", "")
+    caught, removed = ended_by(ValueError("x"), broken=True)
+    assert caught.message == "the roll-out broke: ValueError: x; new containers are left: docker rm failed: no answer"
+
+
+def test_a_line_of_progress_that_cannot_be_written_ends_nothing(tmp_path):
+    (tmp_path / "file").touch()
+    rolling = Rollout(FakeProject(), Settings(["a"], progress=str(tmp_path / "file" / "x")), Masker())
+    item = Replacement("a", "start_first", "", "health check", 1, [], [])
+    rolling._progress(item, "a 1/1 healthy")
+    assert item.seconds > 0
