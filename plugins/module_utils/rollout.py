@@ -18,7 +18,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,6 +149,9 @@ class Rollout:
         self.afters = {name: given.after for name, given in settings.options.items() if given.after}
         self.journal = Journal(settings.state_dir)
         self.not_running: list[str] = []
+        # The batch whose old containers are on their way out.
+        self._leaving: Sequence[Replacement] = ()
+        self._stopping: Future[None] | None = None
 
     # -- what there is to do
 
@@ -223,9 +226,11 @@ class Rollout:
         """
         began = time.monotonic()
         size = max(1, self.settings.parallel)
-        for wave in waves:
-            for start in range(0, len(wave), size):
-                self._wave(wave[start : start + size])
+        with ThreadPoolExecutor(max_workers=1) as self._background:
+            for wave in waves:
+                for start in range(0, len(wave), size):
+                    self._wave(wave[start : start + size])
+            self._see_gone()
         # Services that run again for another reason than ours are no longer waited for.
         self.journal.drop(self.settings.services)
         left = self._left_over() if waves else []
@@ -252,6 +257,9 @@ class Rollout:
             item.began = time.monotonic()
         beside = [item for item in batch if item.mode in ("start_first", "job")]
         instead = [item for item in batch if item.mode == "stop_first"]
+        if any(item.mode != "start_first" for item in batch):
+            # Compose would see the old containers of what these depend on.
+            self._see_gone()
         if beside:
             with self._saving_logs(beside):
                 self._start_first([item for item in beside if item.mode == "start_first"], self._renew_jobs(beside))
@@ -290,12 +298,27 @@ class Rollout:
         ready = self._after(batch) or ready
         if any(container.running for item in batch for container in item.stale):
             time.sleep(max(0.0, ready + self.settings.settle - time.monotonic()))
-        self._retire([container for item in batch for container in item.stale])
-        # What had found the new container may still know the old one's address, which the next container may be given.
-        self._after(batch)
-        for item in batch:
+        self._see_gone()
+        self._leaving = batch
+        self._stopping = self._background.submit(self._stop, [container for item in batch for container in item.stale])
+        if any(item.service in self.afters for item in batch):
+            self._see_gone()
+            # What had found the new container may know the old one's address, which the next container may be given.
+            self._after(batch)
+
+    def _see_gone(self) -> None:
+        """Remove the old containers of the last batch, which have been told to stop, once they have stopped.
+
+        They stop while the next batch begins: nothing waits for what is on its way out.
+        """
+        if not self._stopping:
+            return
+        self._stopping.result()
+        self._remove([container for item in self._leaving for container in item.stale])
+        for item in self._leaving:
             count = f"{len(item.fresh)}/{item.want}"
             self._progress(item, f"{item.service} {count} healthy on new, old removed ({_took(item)})")
+        self._leaving, self._stopping = (), None
 
     def _stop_first(self, batch: Sequence[Replacement]) -> None:
         self.journal.add({item.service: item.want for item in batch})
@@ -468,12 +491,16 @@ class Rollout:
         return time.monotonic() if wanted else 0.0
 
     def _retire(self, containers: Sequence[Container]) -> None:
-        """Stop old containers beside one another, each within its own grace period, and remove them."""
+        """Stop old containers, and remove them."""
+        self._stop(containers)
+        self._remove(containers)
+
+    def _stop(self, containers: Sequence[Container]) -> None:
+        """Stop old containers beside one another, each within its own grace period."""
         running = [container for container in containers if container.running]
         if running:
             limit = MARGIN + max(container.stop_grace for container in running)
             self.docker.run("stop", *[container.id for container in running], timeout=limit, check=False)
-        self._remove(containers)
 
     def _remove(self, containers: Sequence[Container], volumes: bool = False) -> None:
         ids = [container.id for container in containers]
