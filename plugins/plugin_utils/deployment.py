@@ -99,6 +99,15 @@ class Deployment:
                 "set ANSIBLE_PIPELINING=true (and not ANSIBLE_KEEP_REMOTE_FILES)"
             )
 
+    def would(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """Return what a module would do: it runs in check mode, and refuses what it would refuse."""
+        task = self.action._task
+        kept, task.check_mode = task.check_mode, True
+        try:
+            return self.module(name, **arguments)
+        finally:
+            task.check_mode = kept
+
     def module(self, name: str, **arguments: Any) -> dict[str, Any]:
         """Run a module on the target and return its result; its failure is raised as one line."""
         full_name = name if name.count(".") >= 2 else f"{COLLECTION}.{name}"

@@ -45,6 +45,10 @@ class Provisioning:
         info, found = deployment.values_found()
         if memory["lock"] or not deployment.check_mode:
             self._take(accepting)
+        # What cannot be separated is refused before store and .env are written.
+        for facts in info["credentials"].values():
+            if facts["server_variables"]:
+                deployment.would("compose_pin", **self._pin(facts))
         entries = {name: self._entry(facts, found[name], accepting) for name, facts in info["credentials"].items()}
         changed = sorted(name for name, entry in entries.items() if entry != deployment.stored(name))
         if not deployment.check_mode:
@@ -89,13 +93,7 @@ class Provisioning:
         for facts in self.arguments["info"]["credentials"].values():
             if not facts["server_variables"]:
                 continue
-            result = deployment.module(
-                "compose_pin",
-                **deployment.project(),
-                service=facts["service"],
-                variables={variable: INIT_PREFIX + variable for variable in facts["server_variables"]},
-                state_dir=deployment.state_dir,
-            )
+            result = deployment.module("compose_pin", **self._pin(facts))
             changed = changed or result["changed"]
             if result["changed"]:
                 deployment.line("separate", f"{result['path']}: pins {facts['service']}'s first-start values")
@@ -103,6 +101,14 @@ class Provisioning:
         if not deployment.check_mode:
             deployment.release(self.holder)
         return {"changed": changed}
+
+    def _pin(self, facts: dict[str, Any]) -> dict[str, Any]:
+        return {
+            **self.deployment.project(),
+            "service": facts["service"],
+            "variables": {variable: INIT_PREFIX + variable for variable in facts["server_variables"]},
+            "state_dir": self.deployment.state_dir,
+        }
 
     def stop(self) -> None:
         """Let others work after a failure."""

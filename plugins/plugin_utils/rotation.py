@@ -319,7 +319,7 @@ class Rotation:
                     f"{service}: docker compose up -d would {change} it now, without any rotation; "
                     "bring the running stack in line with its Compose files first"
                 )
-        passed = {"unhealthy"} if resuming else set()
+        passed = {"unhealthy", "job_failed"} if resuming else set()
         passed |= {"weak"} if self.arguments["accept_weak"] else set()
         for refusal in facts["plan"]["refusals"]:
             if refusal["kind"] not in passed:
