@@ -40,6 +40,8 @@ DEFAULTS: dict[str, Any] = {
     "log_dir": None,
     "progress": None,
     "state_dir": None,
+    "holder": None,
+    "ledger": [],
 }
 # A service that breaks in one way with the new value, and works with the old one.
 ON_NEW = f'case "$$PW" in {NEW}) %s;; esac; exec sleep infinity'
