@@ -129,6 +129,9 @@ class Deployment(harness.Deployment):
         self.stack = SmallStack(name)
         self.store_folder = self.folder / "inventory"
         self.runs = 0
+        # Every login that was ever valid, or was to become so; and those that were tried after their end.
+        self.seen: set[tuple[str, str]] = set()
+        self.tried: set[tuple[str, str]] = set()
 
     def start(self) -> None:
         """Start the stack, provision it, and rotate once: from then on the two users alternate."""
@@ -145,9 +148,7 @@ class Deployment(harness.Deployment):
             run = self.run(command=command)
             if run.end():
                 raise harness.BenchmarkError(f"{command[0]} failed on a fresh stack\n{run.output}")
-        # Every login that was ever valid, or was to become so.
-        self.seen: set[tuple[str, str]] = set()
-        self.remember()
+            self.remember()
 
     def __exit__(self, *exception: object) -> None:
         if hasattr(self, "events"):
@@ -203,7 +204,7 @@ class Deployment(harness.Deployment):
         return logins.controls == 1
 
     def check(self, everything: bool = False) -> Check:
-        """Say what is wrong. Of the old logins the last ones are tried, with ``everything`` all of them."""
+        """Say what is wrong. Tries the old logins that were not tried since their end; all with ``everything``."""
         entry = self.entry()
         current = _login(entry["current"])
         problems = [f"the store still has a {slot} value" for slot in ("pending", "previous") if entry.get(slot)]
@@ -212,19 +213,14 @@ class Deployment(harness.Deployment):
         problems += self._memory()
         problems += self._left_behind()
         problems += self._up_would_change()
-        dead = sorted(self.seen - {current})
-        logins = [current, *(dead if everything else self.fresh_dead(dead))]
-        for (user, _password), answer in zip(logins, self.log_in(logins), strict=True):
-            wanted = "accepted" if user == current[0] and _password == current[1] else "refused"
+        dead = self.seen - {current}
+        logins = [current, *sorted(dead if everything else dead - self.tried)]
+        for login, answer in zip(logins, self.log_in(logins), strict=True):
+            which, wanted = ("the current", "accepted") if login == current else ("an earlier", "refused")
             if answer != wanted:
-                which = "current" if wanted == "accepted" else "an earlier"
-                problems.append(f"{which} login of {user} is {answer}, not {wanted}")
-        self.tried = getattr(self, "tried", set()) | set(logins[1:])
+                problems.append(f"{which} login of {login[0]} is {answer}, not {wanted}")
+        self.tried |= set(logins[1:])
         return Check(problems, len(logins) - 1)
-
-    def fresh_dead(self, dead: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Return the dead logins that no check has tried yet."""
-        return [login for login in dead if login not in getattr(self, "tried", set())]
 
     def _published(self, current: tuple[str, str]) -> list[str]:
         lines = (self.stack.directory / ".env").read_text().splitlines()
