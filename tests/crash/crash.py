@@ -19,6 +19,7 @@ import re
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -273,8 +274,8 @@ class Selection:
 class Matrix:
     """All lanes, and the results as they come in."""
 
-    def __init__(self, cases: Sequence[Case], selection: Selection, prefix: str = "crash") -> None:
-        self.cases, self.selection, self.prefix = cases, selection, prefix
+    def __init__(self, cases: Sequence[Case], selection: Selection, lanes: int) -> None:
+        self.cases, self.selection, self.lanes = cases, selection, lanes
         self.results: list[Result] = []
         self.recorded: dict[str, dict[str, Any]] = {}
         self.problems: list[str] = []
@@ -283,9 +284,9 @@ class Matrix:
 
     def run(self) -> None:
         """Run every case; with fewer cases than lanes a case is spread over several."""
-        slices = max(1, LANES // len(self.cases))
+        slices = max(1, self.lanes // len(self.cases))
         work = [(case, part, slices) for case in self.cases for part in range(slices)]
-        with ThreadPoolExecutor(LANES) as pool:
+        with ThreadPoolExecutor(self.lanes) as pool:
             futures = [pool.submit(self._lane, *each) for each in work]
             try:
                 for future in futures:
@@ -297,7 +298,7 @@ class Matrix:
     def _lane(self, case: Case, part: int, slices: int) -> None:
         if self.stopped.is_set():
             return
-        with Lane(f"{self.prefix}-{case.name.replace('_', '-')}-{part + 1}", case) as lane:
+        with Lane(f"crash-{case.name.replace('_', '-')}-{part + 1}", case) as lane:
             lane.record()
             chosen = self.selection.choose(lane.points)
             self.say(
@@ -306,9 +307,10 @@ class Matrix:
             with self._lock:
                 known = self.recorded.setdefault(case.name, {"clean_seconds": lane.clean_seconds, "points": []})
                 known["points"] = sorted({*known["points"], *lane.points})
-            # In an order in which every lane of a case has the same list.
-            for label, mode in sorted(chosen)[part::slices]:
-                self._one(lane, "point", Kill(label, mode))
+            for label, mode in chosen:
+                # By its name, in case another lane of the same case has found them in another order.
+                if zlib.crc32(f"{label} {mode}".encode()) % slices == part:
+                    self._one(lane, "point", Kill(label, mode))
             labels = sorted({label for label, mode in lane.points if not label.endswith("event")})
             mine = [seed for seed in self.selection.seeds if self.cases[seed % len(self.cases)] is case]
             for seed in mine[part::slices]:
@@ -414,6 +416,7 @@ def main() -> int:
     parser.add_argument("--points", default="", metavar="REGEX", help="only points whose label and mode match")
     parser.add_argument("--sample", type=int, default=0, metavar="N", help="only N points of each case, spread evenly")
     parser.add_argument("--random", type=int, default=len(SEEDS), metavar="N", help="how many random kills (200)")
+    parser.add_argument("--lanes", type=int, default=LANES, metavar="N", help=f"stacks side by side ({LANES})")
     parser.add_argument("--output", type=Path, default=FIGURES)
     parser.add_argument("--markdown", action="store_true", help="print the table of docs/reliability.md and end")
     options = parser.parse_args()
@@ -426,7 +429,7 @@ def main() -> int:
     harness.end_on_signals()
     began = time.monotonic()
     cases = [CASES[name] for name in options.cases.split(",")]
-    matrix = Matrix(cases, Selection(options.points, options.sample, SEEDS[: options.random]))
+    matrix = Matrix(cases, Selection(options.points, options.sample, SEEDS[: options.random]), options.lanes)
     try:
         matrix.run()
     except (harness.BenchmarkError, StackError) as error:
