@@ -214,7 +214,9 @@ class Deployment(harness.Deployment):
         """Say what is wrong. Tries the old logins that were not tried since their end; all with ``everything``."""
         entry = self.entry()
         current = _login(entry["current"])
-        problems = [f"the store still has a {slot} value" for slot in ("pending", "previous") if entry.get(slot)]
+        # A revoked value may be kept, as what it is.
+        alive = {slot: entry.get(slot) or {"revoked": ""} for slot in ("pending", "previous")}
+        problems = [f"the store still has a {slot} value" for slot, value in alive.items() if "revoked" not in value]
         problems += self._published(current)
         problems += self._containers(current)
         problems += self._memory()
