@@ -1,0 +1,157 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A representative part of ``make crash``, and that its check of the end state can fail."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible.parsing.vault import VaultLib, VaultSecret
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from cases import CASES
+from crash import Kill, Lane
+from deployment import START_FIRST
+
+# One of each kind: store, server, .env, journal, container, lock; both ways of killing.
+SAMPLE = [
+    (r"create controller: write \.secrets-store\.yml #1 after", "tree"),
+    (r"set postgresql_credential: docker exec psql #2 before", "controller"),
+    (r"publish env_file: write \.env #1 after", "tree"),
+    (r"roll_out container: api-gateway destroy #1 event", "tree"),
+    (r"roll_out compose_rollout: docker compose create #2 after", "tree"),
+    (r"roll_out compose_rollout: docker start #2 before", "controller"),
+    (r"finish controller: write \.secrets-store\.yml #1 after", "tree"),
+    (r"revoke postgresql_credential: docker exec psql #2 after", "tree"),
+]
+
+
+@pytest.fixture(scope="module")
+def lane():
+    with Lane("crash-test", CASES["alternating_users"]) as running:
+        running.record()
+        yield running
+
+
+@pytest.fixture
+def deployment(lane):
+    return lane.deployment
+
+
+def test_a_clean_rotation_comes_to_points_of_every_kind(lane):
+    labels = [f"{label} {mode}" for label, mode in lane.points]
+    for what in (
+        r"^create controller: write \.secrets-store\.yml",
+        r"^publish env_file: write \.env ",
+        r"write state\.json",
+        r"write rollout\.json",
+        r"docker exec psql",
+        r"docker compose create",
+        r"docker (start|stop|rm)",
+        r"container: migrate start #1 event",
+        r" controller$",
+    ):
+        assert [label for label in labels if re.search(what, label)], what
+    assert len(labels) > 60
+    assert len(labels) == len(set(labels))
+
+
+@pytest.mark.parametrize(("pattern", "mode"), SAMPLE)
+def test_the_same_command_recovers_from_a_kill(lane, pattern, mode):
+    [label] = [known for known, how in lane.points if how == mode and re.fullmatch(pattern, known)]
+    result = lane.kill("point", Kill(label, mode))
+    assert not result.missed
+    assert result.problems == []
+    assert result.reruns >= 1
+    assert (result.refused, result.reasons) == (0, {})
+
+
+# -- the check can fail
+
+
+def test_a_stray_container_is_seen(deployment):
+    deployment.stack.compose("create", "--no-recreate", "--scale", f"{START_FIRST}=2", START_FIRST)
+    stray = deployment.stack.containers(START_FIRST, running=False)[-1]
+    try:
+        assert [problem for problem in deployment.check().problems if problem.startswith("containers: ")]
+        deployment.stack.docker("rename", stray, f"0123456789ab_{stray}")
+        assert [problem for problem in deployment.check().problems if "on its way" in problem]
+    finally:
+        ids = deployment.stack.docker(
+            "ps", "--all", "--quiet", "--filter", deployment._mine, "--filter", "status=created"
+        )
+        deployment.stack.docker("rm", "--force", *ids.split())
+    assert deployment.check().problems == []
+
+
+@pytest.mark.parametrize("slot", ["pending", "previous"])
+def test_a_value_left_in_the_store_is_seen(deployment, slot):
+    path = deployment.plays.store_path
+    before = path.read_bytes()
+    vault = VaultLib([("default", VaultSecret(deployment.plays.password_file.read_bytes().strip()))])
+    store = yaml.safe_load(vault.decrypt(before))
+    store["secrets_credentials"]["postgres"][slot] = {"user": "chat4all_1", "password": "x"}
+    path.write_bytes(vault.encrypt(yaml.safe_dump(store).encode()))
+    try:
+        assert f"the store still has a {slot} value" in deployment.check().problems
+    finally:
+        path.write_bytes(before)
+    assert deployment.check().problems == []
+
+
+def test_a_wrong_password_is_seen(deployment):
+    path = deployment.stack.directory / ".env"
+    before = path.read_text()
+    path.write_text(re.sub(r"(?m)^(POSTGRES_PASSWORD=).*$", r"\1wrong", before))
+    try:
+        problems = " ".join(deployment.check().problems)
+        assert ".env holds another login" in problems
+        assert "docker compose up would change" in problems
+    finally:
+        path.write_text(before)
+    assert deployment.check().problems == []
+
+
+def test_an_old_login_that_still_works_is_seen(deployment):
+    deployment.stack.psql("CREATE ROLE once_valid LOGIN PASSWORD 'once-valid'")
+    deployment.seen.add(("once_valid", "once-valid"))
+    try:
+        assert "an earlier login of once_valid is accepted, not refused" in deployment.check().problems
+    finally:
+        deployment.stack.psql("DROP ROLE once_valid")
+        deployment.seen.discard(("once_valid", "once-valid"))
+    assert deployment.check().problems == []
+
+
+def test_a_held_lock_and_a_leftover_are_seen(deployment):
+    folder = deployment.stack.directory / ".chat4all"
+    state = folder / "state.json"
+    before = state.read_text()
+    leftover = folder / ".rollout.json.1.tmp"
+    state.write_text(json.dumps({**json.loads(before), "lease": {"rotation": "r-0000"}}))
+    leftover.touch()
+    try:
+        problems = deployment.check().problems
+        assert "the lock is still held by r-0000" in problems
+        assert "left behind: .rollout.json.1.tmp" in problems
+    finally:
+        state.write_text(before)
+        leftover.unlink()
+    assert deployment.check().problems == []
+
+
+def test_a_refused_login_is_counted(deployment):
+    assert deployment.control_is_seen()
+
+
+def test_every_login_that_ever_was_is_dead_at_the_end(lane):
+    assert len(lane.deployment.seen) > len(SAMPLE)
+    assert lane.finish() == []
