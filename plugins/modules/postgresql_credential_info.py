@@ -191,8 +191,7 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                # Passwords are, each by itself.
-                "no_log": False,
+                "no_log": True,
                 "options": {"label": {"type": "str", "required": True}, **postgresql.REQUIRED_LOGIN},
             },
             "idle_user": {"type": "str"},
