@@ -101,7 +101,7 @@ class Scenario:
 
     def prepare(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-        for name in ("home", "target/home", "tmp", "target/tmp", "facts", "runner", "inventory"):
+        for name in ("home", "target/home", "tmp", "target/tmp", "facts", "runner", "inventory", "logs", "reports"):
             (self.folder / name).mkdir(parents=True)
         plugins = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "cli-plugins"
         for name in ("home", "target/home"):
@@ -156,6 +156,8 @@ class Scenario:
             "ANSIBLE_DISPLAY_OK_HOSTS": "1",
             "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "1",
             "ANSIBLE_LOG_PATH": str(self.folder / "ansible.log"),
+            "ANSIBLE_CALLBACKS_ENABLED": "ansible.builtin.junit",
+            "JUNIT_OUTPUT_DIR": str(self.folder / "reports"),
             "ANSIBLE_CACHE_PLUGIN": "jsonfile",
             "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(self.folder / "facts"),
         }
@@ -174,7 +176,7 @@ class Scenario:
         killed: str = "",
         **environment: str,
     ) -> str:
-        """Run a playbook; ``at`` says what happens as soon as a pattern shows, ``killed`` when everything is ended.
+        """Run a playbook; ``at`` says what happens as soon as patterns show, ``killed`` when everything is ended.
 
         ``shows`` and ``ends`` are what its output and its exit code must be.
         """
@@ -190,25 +192,26 @@ class Scenario:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        reactions = {re.compile(pattern): react for pattern, react in (at or {}).items()}
+        waiting = list((at or {}).items())
         if killed:
-            reactions[re.compile(killed)] = lambda: self.kill(process.pid)
+            waiting.append((killed, lambda: self.kill(process.pid)))
         lines = []
         for raw in process.stdout:
             line = raw.decode(errors="replace")
             lines.append(line)
-            for pattern in [pattern for pattern in reactions if pattern.search(line)]:
-                reactions.pop(pattern)()
+            # One after the other: what ends a fault comes after what plants it.
+            if waiting and re.search(waiting[0][0], line):
+                waiting.pop(0)[1]()
         code = process.wait()
         output = "".join(lines)
+        log = self.folder / "logs" / f"{re.sub(r'[^a-z0-9]+', '-', name.lower())}.log"
+        log.write_text(output)
         self.channels["output"].add(name, output)
         self.runs[name] = next(
             (line for line in output.splitlines() if re.match(r"ROTATED|STOPPED", line)), f"exit code {code}"
         )
-        if reactions or not re.search(shows, output) or (ends is not None and code != ends):
-            missed = [pattern.pattern for pattern in reactions]
-            log = self.folder / f"{re.sub(r'[^a-z0-9]+', '-', name)}.log"
-            log.write_text(output)
+        missed = [pattern for pattern, _react in waiting]
+        if missed or not re.search(shows, output) or (ends is not None and code != ends):
             self.problems.append(
                 f"{name}: exit code {code}, must show {shows!r}, waited in vain for {missed}; see {log.relative_to(ROOT)}"
             )
@@ -242,6 +245,7 @@ class Scenario:
             ("home", self.folder / "target" / "home", ()),
             ("temporary files", self.folder / "tmp", ()),
             ("temporary files", self.folder / "target" / "tmp", ()),
+            ("reports", self.folder / "reports", ()),
             ("deployment folder", self.stack.directory, (".env",)),
             ("deployment folder", self.plays.folder, (".vault-password",)),
             ("state folder", self.stack.directory / ".chat4all", ()),
@@ -372,10 +376,11 @@ class Scenario:
         self.no_roles_change()
         locked = {r"canceling statement due to lock timeout": partial(self.end, "locker")}
         self.rotate("set fails, roles locked", ends=2, shows=stopped + "set", at=locked)
-        rules = f"sed -i '1i host all {self.idle_user} all reject' $PGDATA/pg_hba.conf"
-        self.reload(rules)
-        self.rotate("test fails, pg_hba rejects", ends=2, shows=stopped + "(set|test)")
-        self.reload("sed -i 1d $PGDATA/pg_hba.conf")
+        with self.no_login(self.idle_user):
+            self.rotate("test fails, login refused", ends=2, shows=stopped + "test")
+        self.publish_fails()
+
+    def publish_fails(self) -> None:
         env = self.stack.directory / ".env"
         aside = self.folder / "env-aside"
 
@@ -388,12 +393,19 @@ class Scenario:
             aside.rename(env)
 
         at = {r"^\d\d:\d\d:\d\d db1 +test ": make_folder, "FAILED! =>": restore}
-        self.rotate("publish fails, .env becomes a folder", ends=2, shows=stopped + "publish", at=at)
+        shows = "STOPPED  postgres at publish"
+        self.rotate("publish fails, .env becomes a folder", ends=2, shows=shows, at=at)
 
-    def reload(self, change: str) -> None:
-        """Change the server's configuration and have it read again."""
-        self.stack.docker("exec", self.server, "sh", "-c", change)
-        self.stack.psql("SELECT pg_reload_conf()")
+    @contextlib.contextmanager
+    def no_login(self, user: str) -> Iterator[None]:
+        """Have a server that knows a user's password and does not let it in."""
+        body = f"BEGIN IF session_user = '{user}' THEN RAISE EXCEPTION 'not today'; END IF; END"
+        self.stack.psql(f"CREATE FUNCTION no_login() RETURNS event_trigger LANGUAGE plpgsql AS $${body}$$")
+        self.stack.psql("CREATE EVENT TRIGGER no_login ON login EXECUTE FUNCTION no_login()")
+        try:
+            yield
+        finally:
+            self.stack.psql("DROP EVENT TRIGGER no_login; DROP FUNCTION no_login")
 
     def roll_out_fails(self) -> None:
         self.stack.plant_fault("message-service", "log-failure")
@@ -422,7 +434,7 @@ class Scenario:
         finally:
             self.stack.docker("unpause", self.server)
         self.stack.wait()
-        self.rotate("the rerun", ends=0)
+        self.rotate("the rerun", ends=0, shows="only the old value's end is left")
 
     def killed(self, moment: str) -> None:
         """End everything in the middle, and go on."""
@@ -430,7 +442,9 @@ class Scenario:
         # Who runs a play is remembered with the lock: the state folder's control.
         who = {"LOGNAME": self.controls["state folder"]}
         self.rotate(f"killed at {step}", killed=moment, **who)
-        self.rotate(f"killed at {step}, the rerun", ends=0, shows="RESUME(.|\n)*ROTATED", **who)
+        # What somebody turns on who wants to know why.
+        debug = {"ANSIBLE_DEBUG": "1"}
+        self.rotate(f"killed at {step}, the rerun", ends=0, shows="RESUME(.|\n)*ROTATED", **who, **debug)
 
     def grace(self) -> None:
         self.plays.variables["secrets_catalog"] = {"postgres": {"grace": "1d"}}
@@ -501,6 +515,9 @@ class Scenario:
             add["temporary files"](f"{path}, for a moment", data)
         add["syslog"]("/dev/log", syslog.data)
         add["engine events"]("docker events", b"".join(engine.events))
+        log = ROOT / "build" / "log" / "dockerd.log"
+        if log.exists():  # the set-up has started the engine
+            add["engine events"]("the engine's log", log.read_bytes())
         for name, data in engine.logs:
             add["container logs"](name, data)
         add["server log"]("docker logs", self.stack.server_log())
@@ -553,7 +570,6 @@ class Scenario:
             "runs": self.runs,
             "problems": self.problems,
             "looks": self.looks,
-            "control": self.controls["reports"],
         }
         self.channels["reports"].add("this report", json.dumps(report))
         report["bytes"] = {name: channel.size for name, channel in self.channels.items()}
