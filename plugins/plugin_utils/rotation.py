@@ -449,7 +449,9 @@ class Rotation:
         if not pending:
             working = f"working, on {user}"
             rerun = "ends the old value" if entry.get("previous") else "starts again"
-            self._release(f"STOPPED at {step}")
+            # Where the old value's end alone is left, the record stays: without it a rerun would rotate once more.
+            if (entry.get("previous") or {}).get("rotation") != self.id:
+                self._release(f"STOPPED at {step}")
         elif step in ("drain", "finish"):
             # The new value works everywhere; going back for one foreign session would harm more than it helps.
             working, rerun = f"working, on {pending['user']}; {user} stays valid too", "looks again"
