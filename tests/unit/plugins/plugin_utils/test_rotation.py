@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import rotation
@@ -42,3 +43,32 @@ def _previous(offset: int, rotation_id: str = "r-old") -> dict:
 )
 def test_the_store_tells_where_a_rotation_stands(entry, unfinished, phase):
     assert rotation.phase_of(entry, unfinished) == phase
+
+
+class FakeDeployment:
+    """What ``back`` asks of a deployment: its memory of one rotation, and a store."""
+
+    host = "db1"
+    store = SimpleNamespace(id="store", serial=7)
+
+    def __init__(self, entry: dict) -> None:
+        self.stored = entry
+        self.actions: list[str] = []
+
+    def entry(self, _name: str) -> dict:
+        return self.stored
+
+    def state(self, action: str, **_arguments: object) -> dict:
+        self.actions.append(action)
+        return {"record": {"step": "revoke", "reason": "the server is down"}}
+
+    def show(self, lines: list[str], **_arguments: object) -> None:
+        self.shown = lines
+
+
+@pytest.mark.parametrize(("of", "released"), [("r-this", False), ("r-earlier", True)])
+def test_a_failed_revoke_stays_unfinished_so_that_a_rerun_ends_the_old_value_alone(of, released):
+    deployment = FakeDeployment({"current": {"user": "app_1"}, **_previous(-5, of)})
+    done = rotation.Rotation(deployment, "postgres", {"opened": {"rotation": "r-this"}}).back()
+    assert done["failed"] and any("ends the old value" in line for line in deployment.shown)
+    assert ("release" in deployment.actions) is released
