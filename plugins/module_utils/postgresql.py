@@ -957,8 +957,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "container": {"type": "str", "required": True},
     "host": {"type": "str"},
     "port": {"type": "int", "default": 5432},
-    # The whole option is: what Ansible logs of a dict is its Python form, where it misses a password with a backslash.
-    "admin": {"type": "dict", "options": LOGIN, "no_log": True},
+    "admin": {"type": "dict", "options": LOGIN},
     "owner": {"type": "str", "required": True},
     "databases": {"type": "list", "elements": "str", "default": []},
 }
@@ -979,8 +978,3 @@ def without_passwords(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_passwords(item) for key, item in value.items() if key != "password"}
     return value
-
-
-def public_words(params: dict[str, Any]) -> str:
-    """Return every option that is no password: a word of these is no secret, even where a password is the same word."""
-    return json.dumps(without_passwords(params), ensure_ascii=False)

@@ -187,10 +187,10 @@ refused:
 
 import contextlib
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.chat4all.secrets.plugins.module_utils import postgresql
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql import Credential, Login
+from ansible_collections.chat4all.secrets.plugins.module_utils.quiet_module import QuietModule
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import kernel_lock
 
 
@@ -228,31 +228,28 @@ def work(params: dict, check_mode: bool) -> dict:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = QuietModule(
+        postgresql.without_passwords,
         argument_spec={
             **postgresql.ARGUMENTS,
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "strategy": {"type": "str", "choices": ["pair", "single_user"], "default": "pair"},
-            "credential": {"type": "dict", "required": True, "options": postgresql.REQUIRED_LOGIN, "no_log": True},
-            "current": {"type": "dict", "options": postgresql.LOGIN, "no_log": True},
-            "admin_login": {"type": "dict", "options": postgresql.REQUIRED_LOGIN, "no_log": True},
+            "credential": {"type": "dict", "required": True, "options": postgresql.REQUIRED_LOGIN},
+            "current": {"type": "dict", "options": postgresql.LOGIN},
+            "admin_login": {"type": "dict", "options": postgresql.REQUIRED_LOGIN},
             "iterations": {"type": "int", "default": 4096},
             "state_dir": {"type": "path"},
         },
         required_if=[("strategy", "pair", ["current"])],
         supports_check_mode=True,
     )
-    # Ansible would black out a user name wherever a weak password is the same word.
-    public = postgresql.public_words(module.params)
-    module.no_log_values = {value for value in module.no_log_values if value not in public}
-    invocation = {"module_args": postgresql.without_passwords(module.params)}
     try:
         result = work(module.params, module.check_mode)
     except SecretsError as error:
-        module.fail_json(msg=error.message, invocation=invocation)
+        module.fail_json(msg=error.message)
     if module._diff:
         result["diff"] = {"before": "", "after": "".join(f"{action}\n" for action in result["actions"])}
-    module.exit_json(**result, invocation=invocation)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":
