@@ -45,7 +45,7 @@ def encoded_forms(value: str) -> set[str]:
     """Return the forms in which programs tend to print ``value``.
 
     Plain, base64 (also URL-safe, with and without padding, and as a part of a longer text such as ``user:password``),
-    percent-encoded, JSON-escaped and hexadecimal.
+    percent-encoded, JSON-escaped, as Python shows it, and hexadecimal.
     """
     raw = value.encode("utf-8", "surrogateescape")
     standard = base64.b64encode(raw).decode()
@@ -61,6 +61,7 @@ def encoded_forms(value: str) -> set[str]:
         urllib.parse.quote_plus(raw, safe=""),
         json.dumps(value)[1:-1],
         json.dumps(value, ensure_ascii=False)[1:-1],
+        repr(value)[1:-1],
         raw.hex(),
         raw.hex().upper(),
     }

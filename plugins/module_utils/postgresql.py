@@ -15,7 +15,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -1066,8 +1066,6 @@ def login_result(
 
 # -- for the modules
 
-# Ansible logs a whole dict to syslog, and finds no password in it whose repr is not the password itself: so each option
-# that has one is no_log as a whole, and readable() sets its other words free again.
 LOGIN = {"user": {"type": "str", "required": True}, "password": {"type": "str", "no_log": True}}
 REQUIRED_LOGIN = {**LOGIN, "password": {"type": "str", "no_log": True, "required": True}}
 
@@ -1075,7 +1073,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "container": {"type": "str", "required": True},
     "host": {"type": "str"},
     "port": {"type": "int", "default": 5432},
-    "admin": {"type": "dict", "no_log": True, "options": LOGIN},
+    "admin": {"type": "dict", "options": LOGIN},
     "owner": {"type": "str", "required": True},
     "databases": {"type": "list", "elements": "str", "default": []},
 }
@@ -1101,17 +1099,3 @@ def without_passwords(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_passwords(item) for key, item in value.items() if key != "password"}
     return value
-
-
-def readable(no_log_values: set[str], params: dict[str, Any]) -> set[str]:
-    """Return the values that a result must not show: a word of any other option is none, even if a password is it."""
-    public = list(_words(without_passwords(params)))
-    return {value for value in no_log_values if not any(value in word for word in public)}
-
-
-def _words(value: Any) -> Iterator[str]:
-    if isinstance(value, (list, dict)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _words(item)
-    elif value is not None:
-        yield str(value)

@@ -125,7 +125,6 @@ import stat
 from dataclasses import dataclass
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import (
@@ -133,9 +132,12 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.files import (
     check_plain_file,
     read_plain_file,
 )
+from ansible_collections.chat4all.secrets.plugins.module_utils.quiet_module import QuietModule
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import LOCK_ARGUMENTS, module_lock
 
 PLACEHOLDER = "change_me"
+# Variables whose values are words of every line that people read.
+PUBLIC = re.compile(r"(^|_)(USER|USERNAME|DB|DATABASE|HOST|PORT)$")
 OVERRIDE = "docker-compose.override.yml"
 
 # The strategy document's lines, the deployment's state folder, and what a write that was killed may leave behind.
@@ -296,11 +298,23 @@ def _number(option: str, name: str) -> int:
         raise SecretsError(f"{option}: {name} does not exist on this host") from None
 
 
+def shown(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the options without any value."""
+    return {**params, "values": dict.fromkeys(params["values"], "(a value)")}
+
+
+def secret_values(params: dict[str, Any]) -> list[str]:
+    """Return the values of all variables but those whose name says that they hold no secret."""
+    return [str(value) for name, value in params["values"].items() if not PUBLIC.search(name)]
+
+
 def main() -> None:
-    module = AnsibleModule(
+    module = QuietModule(
+        shown,
+        secret_values,
         argument_spec={
             "path": {"type": "path", "required": True},
-            "values": {"type": "dict", "required": True, "no_log": True},
+            "values": {"type": "dict", "required": True},
             "owner": {"type": "str"},
             "group": {"type": "str"},
             "example": {"type": "bool", "default": False},
@@ -309,17 +323,13 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    # A user name such as chat4all is one of the values; Ansible would black it out in /srv/chat4all/.env as well.
-    public = " ".join([os.path.abspath(module.params["path"]), *module.params["values"]])
-    module.no_log_values = {value for value in module.no_log_values if value not in public}
-    invocation = {"module_args": {**module.params, "values": dict.fromkeys(module.params["values"], "(a value)")}}
     try:
         result = work(module.params, module.check_mode)
     except SecretsError as error:
-        module.fail_json(msg=error.message, invocation=invocation)
+        module.fail_json(msg=error.message)
     if not module._diff:
         del result["diff"]
-    module.exit_json(**result, invocation=invocation)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

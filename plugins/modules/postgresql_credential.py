@@ -216,10 +216,10 @@ refused:
   sample: 'FATAL:  password authentication failed for user "chat4all"'
 """
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.chat4all.secrets.plugins.module_utils import postgresql
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql import Credential, Login
+from ansible_collections.chat4all.secrets.plugins.module_utils.quiet_module import QuietModule
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import LOCK_ARGUMENTS, module_lock
 
 
@@ -263,14 +263,15 @@ def work(params: dict, check_mode: bool) -> dict:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = QuietModule(
+        postgresql.without_passwords,
         argument_spec={
             **postgresql.ARGUMENTS,
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "strategy": {"type": "str", "choices": ["pair", "single_user"], "default": "pair"},
-            "credential": {"type": "dict", "required": True, "no_log": True, "options": postgresql.REQUIRED_LOGIN},
-            "current": {"type": "dict", "no_log": True, "options": postgresql.LOGIN},
-            "admin_login": {"type": "dict", "no_log": True, "options": postgresql.REQUIRED_LOGIN},
+            "credential": {"type": "dict", "required": True, "options": postgresql.REQUIRED_LOGIN},
+            "current": {"type": "dict", "options": postgresql.LOGIN},
+            "admin_login": {"type": "dict", "options": postgresql.REQUIRED_LOGIN},
             "iterations": {"type": "int", "default": 4096},
             "check_only": {"type": "bool", "default": False},
             "refused_since": {"type": "float"},
@@ -280,16 +281,13 @@ def main() -> None:
         required_if=[("strategy", "pair", ["current"])],
         supports_check_mode=True,
     )
-    # Ansible would black out a user name wherever a weak password is the same word.
-    module.no_log_values = postgresql.readable(module.no_log_values, module.params)
-    invocation = {"module_args": postgresql.without_passwords(module.params)}
     try:
         result = work(module.params, module.check_mode or module.params["check_only"])
     except SecretsError as error:
-        module.fail_json(msg=postgresql.one_line(error.message), invocation=invocation)
+        module.fail_json(msg=postgresql.one_line(error.message))
     if module._diff:
         result["diff"] = {"before": "", "after": "".join(f"{action}\n" for action in result["actions"])}
-    module.exit_json(**result, invocation=invocation)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -158,10 +158,10 @@ owner_superuser:
   type: bool
 """
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.chat4all.secrets.plugins.module_utils import postgresql
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql import Login
+from ansible_collections.chat4all.secrets.plugins.module_utils.quiet_module import QuietModule
 
 
 def work(params: dict) -> dict:
@@ -189,14 +189,14 @@ def work(params: dict) -> dict:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = QuietModule(
+        postgresql.without_passwords,
         argument_spec={
             **postgresql.ARGUMENTS,
             "credentials": {
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "no_log": True,
                 "options": {"label": {"type": "str", "required": True}, **postgresql.REQUIRED_LOGIN},
             },
             "idle_user": {"type": "str"},
@@ -207,13 +207,10 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    # Ansible would black out a user name wherever a weak password is the same word.
-    module.no_log_values = postgresql.readable(module.no_log_values, module.params)
-    invocation = {"module_args": postgresql.without_passwords(module.params)}
     try:
-        module.exit_json(**work(module.params), invocation=invocation)
+        module.exit_json(**work(module.params))
     except SecretsError as error:
-        module.fail_json(msg=postgresql.one_line(error.message), invocation=invocation)
+        module.fail_json(msg=postgresql.one_line(error.message))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import os
 import secrets
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,16 +87,19 @@ class Plays:
     def store_path(self) -> Path:
         return self.folder / ".secrets-store.yml"
 
-    def store(self) -> dict[str, Any]:
-        """Return the decrypted store."""
+    def store(self, data: bytes | None = None) -> dict[str, Any]:
+        """Return the decrypted store, or another version of it."""
         secret = VaultSecret(self.password_file.read_bytes().strip())
-        return yaml.safe_load(VaultLib([("default", secret)]).decrypt(self.store_path.read_bytes()))
+        return yaml.safe_load(VaultLib([("default", secret)]).decrypt(data or self.store_path.read_bytes()))
 
-    def secrets(self) -> set[str]:
-        """Return every secret value that the store holds now."""
-        found = {self.password_file.read_text().strip()}
-        for entry in self.store()["secrets_credentials"].values():
+    @staticmethod
+    def values(store: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yield every secret value of a store, with a label."""
+        yield "fingerprint key", store["secrets_store"]["fingerprint_key"]
+        for name, entry in store["secrets_credentials"].items():
             for slot in ("current", "pending", "previous", "admin"):
                 if entry.get(slot):
-                    found.add(entry[slot]["password"])
-        return found
+                    yield f"{name}, {slot}", entry[slot]["password"]
+            for variable, value in entry.get("init", {}).items():
+                if "PASSWORD" in variable:
+                    yield f"{name}, {variable}", value

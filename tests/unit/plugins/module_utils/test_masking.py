@@ -27,6 +27,11 @@ def test_every_form_of_a_value_is_masked(shown):
     assert Masker([SECRET]).mask(f"before {shown} after") == f"before {MASK} after"
 
 
+def test_a_value_is_masked_as_python_shows_it():
+    secret = "both ' and \" and \\ secret"
+    assert Masker([secret]).mask(repr({"password": secret})) == f"{{'password': '{MASK}'}}"
+
+
 def test_a_value_that_contains_another_leaves_no_remainder():
     assert Masker(["secret", "secret-and-more"]).mask("x secret-and-more y") == f"x {MASK} y"
 
