@@ -51,6 +51,13 @@ options:
         out as they were typed.
     type: dict
     required: true
+  replaces:
+    description:
+      - The values that may be replaced, a list by variable. Where the file holds another one, somebody else has set it,
+        and nothing is written.
+      - A variable that the file lacks, or that is not named here, may always be written.
+    type: dict
+    default: {}
   owner:
     description:
       - Name or number of the user that owns the file, the owner of the folder by default.
@@ -206,6 +213,15 @@ def look(path: str, uid: int, gid: int, owner: int | None = None) -> File:
     return File(path, True, text, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
 
 
+def check_present(file: File, replaces: dict[str, Any]) -> None:
+    """Refuse where the file holds a value that may not be replaced."""
+    present = {entry.key: entry.value for entry in dotenv.parse(file.text, file.path)}
+    foreign = sorted(name for name, known in replaces.items() if name in present and present[name] not in known)
+    if foreign:
+        names = " and ".join(foreign)
+        raise SecretsError(f"{file.path}: somebody else has changed {names}; nothing was written", foreign=foreign)
+
+
 def strings(given: dict[str, Any]) -> dict[str, str]:
     """Return the values as text; refuses what YAML may have turned into something else."""
     for name, value in given.items():
@@ -265,6 +281,7 @@ def work(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
     with module_lock(params, check_mode):
         file = look(path, uid, gid, owner=uid)
+        check_present(file, params["replaces"])
         group = file.gid if params["group"] is None else _number("group", params["group"])
         env, added, updated = variables(file, values, group)
         writes = []
@@ -301,6 +318,7 @@ def main() -> None:
         argument_spec={
             "path": {"type": "path", "required": True},
             "values": {"type": "dict", "required": True, "no_log": True},
+            "replaces": {"type": "dict", "default": {}, "no_log": True},
             "owner": {"type": "str"},
             "group": {"type": "str"},
             "example": {"type": "bool", "default": False},
@@ -312,11 +330,12 @@ def main() -> None:
     # A user name such as chat4all is one of the values; Ansible would black it out in /srv/chat4all/.env as well.
     public = " ".join([os.path.abspath(module.params["path"]), *module.params["values"]])
     module.no_log_values = {value for value in module.no_log_values if value not in public}
-    invocation = {"module_args": {**module.params, "values": dict.fromkeys(module.params["values"], "(a value)")}}
+    shown = {option: dict.fromkeys(module.params[option], "(a value)") for option in ("values", "replaces")}
+    invocation = {"module_args": {**module.params, **shown}}
     try:
         result = work(module.params, module.check_mode)
     except SecretsError as error:
-        module.fail_json(msg=error.message, invocation=invocation)
+        module.fail_json(msg=error.message, invocation=invocation, **error.details)
     if not module._diff:
         del result["diff"]
     module.exit_json(**result, invocation=invocation)

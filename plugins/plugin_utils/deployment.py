@@ -108,7 +108,7 @@ class Deployment:
             task_vars=self.task_vars,
         )
         if result.get("failed"):
-            details = {key: value for key, value in result.items() if key in ("service", "reason", "log")}
+            details = {key: value for key, value in result.items() if key in ("service", "reason", "log", "foreign")}
             raise SecretsError(self._reason(name, result), **details)
         return result
 

@@ -224,11 +224,7 @@ class Rotation:
         published = deployment.published(facts, entry)
         replacing = self.arguments["drift"] == "replace"
         if not published and not replacing:
-            raise SecretsError(
-                f"DRIFT {name}: .env holds another {' or '.join(sorted(facts['variables'].values()))} than the store; "
-                "to put the store's value back: ansible-playbook playbooks/provision.yml -e drift=replace; "
-                "to take .env's value over: -e drift=accept"
-            )
+            raise self._drift(sorted(facts["variables"].values()))
         self._server(facts, entry)  # consumers of a server that is down are unhealthy: it is the reason
         logins = self.log_in(facts, entry, "current", "pending")["logins"]
         self.opened["own_refusals"] = sum(login["status"] == "rejected" for login in logins.values())
@@ -395,6 +391,32 @@ class Rotation:
             self.deployment.line("set", f"{user} has the new password; the old one is refused from now on")
         return {"changed": result["changed"]}
 
+    def _publish(self, label: str, *replaced: str, **arguments: Any) -> dict[str, Any]:
+        """Have ``.env`` hold a slot's values, unless it holds others than those of the slots ``replaced``."""
+        entry, known = self.entry(), {}
+        slots = [self.slot(entry, label), *[entry[other] for other in replaced if entry.get(other)]]
+        if self.arguments["drift"] != "replace":
+            known = {variable: [slot[part] for slot in slots] for part, variable in self.facts["variables"].items()}
+        try:
+            return self.deployment.publish(
+                self.opened["env_file"],
+                self.deployment.env_values(self.facts, entry, slots[0]),
+                replaces=known,
+                holder=self.holder,
+                **arguments,
+            )
+        except SecretsError as error:
+            if not error.details.get("foreign"):
+                raise
+            raise self._drift(error.details["foreign"]) from None
+
+    def _drift(self, variables: list[str]) -> SecretsError:
+        return SecretsError(
+            f"DRIFT {self.name}: .env holds another {' or '.join(variables)} than the store; "
+            "to put the store's value back: ansible-playbook playbooks/provision.yml -e drift=replace; "
+            "to take .env's value over: -e drift=accept"
+        )
+
     def test(self) -> dict[str, Any]:
         """Log in with the new value over the consumers' network, in every database, before it is published."""
         entry = self.entry()
@@ -413,19 +435,15 @@ class Rotation:
 
     def publish(self) -> dict[str, Any]:
         """Write user name and password to .env together."""
-        entry = self.entry()
-        pending = self.slot(entry, "pending")
-        result = self.deployment.publish(
-            self.opened["env_file"],
-            self.deployment.env_values(self.facts, entry, pending),
-            holder=self.holder,
-            ledger=self.records("test", "publish", slot=pending),
-        )
+        pending = self.slot(self.entry(), "pending")
+        result = self._publish("pending", "current", ledger=self.records("test", "publish", slot=pending))
         self.deployment.line("publish", "1 file" if result["changed"] else "1 file, written before")
         return {"changed": result["changed"]}
 
     def roll_out(self) -> dict[str, Any]:
         """Replace the stale consumers in waves, each verified before its old container goes."""
+        # Compose deploys what .env holds, whoever wrote it.
+        self._publish("pending")
         result = self._replace("roll_out")
         gaps = {name: done["gap_s"] for name, done in result["services"].items() if done.get("gap_s")}
         return {"changed": result["changed"], "gaps": gaps, "addresses": result["addresses"]}
@@ -607,15 +625,13 @@ class Rotation:
         }
 
     def _go_back(self, pending: dict[str, Any], step: str) -> None:
-        deployment = self.deployment
         self.note(self.records(step, state="going back", slot=pending), step=step)
         self.change(lambda stored: stored["pending"].update(direction="back"))
         entry = self.entry()
         if self.facts["strategy"] == "single_user":
             # In place there is no second login: the old password has to be set again before anybody goes back to it.
             self.credential("present", entry["current"], {**entry, "current": pending})
-        old = deployment.env_values(self.facts, entry, entry["current"])
-        deployment.publish(self.opened["env_file"], old, holder=self.holder)
+        self._publish("current", "pending")
         self._replace("back")
         if self.facts["strategy"] == "pair":
             self.credential("absent", pending, entry)
