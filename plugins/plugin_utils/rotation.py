@@ -31,6 +31,13 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import
 # Seconds without a session of the old user before it counts as drained, and how long that may take.
 DRAIN = {"quiet": 2, "timeout": 60}
 
+# What the services have while the target cannot be reached, by the step in which it was lost.
+UNREACHED = {
+    **dict.fromkeys(("create", "set", "test", "publish"), "as before, on the old, valid password"),
+    **dict.fromkeys(("roll_out", "drain", "finish", "back"), "on the old or the new password; both are valid"),
+    "revoke": "on the new, valid password",
+}
+
 # What a rerun does, by the phase that it finds.
 RESUMED = {
     "forward": "new value still valid",
@@ -640,6 +647,21 @@ class Rotation:
         self._release(self.records("back", slot=pending), "aborted" if aborting else f"STOPPED at {step}")
 
     # -- failures
+
+    def unreachable(self, step: str, reason: str) -> str:
+        """Say what it means that the connection to the target is lost; returns it in a line."""
+        deployment = self.deployment
+        reason = f"{deployment.host} unreachable: {' '.join(reason.split())}"
+        if step == "open":
+            begin = "before create" if self.arguments["purpose"] == "rotate" else "at open"
+            return f"STOPPED {begin}: {reason}. Nothing was changed."
+        services = UNREACHED[step]
+        if self.facts["strategy"] == "single_user" and step != "create":
+            services = "those that do not have the new password yet may be refused"
+        rerun = "goes on where this run stopped; what still works on the target is waited for"
+        fields = [("Services", services), ("Rerun", rerun)]
+        deployment.show(report.stopped(self.name, step, reason, fields), color="red")
+        return reason
 
     def remember(self, step: str, error: SecretsError) -> None:
         """Have the target remember why a step failed, for the block that ``back`` shows."""
