@@ -36,11 +36,13 @@ class Disk:
                 if error.errno != errno.ENOSPC:
                     raise
 
-    def free(self) -> None:
-        self._ballast.unlink()
+    def make_read_only(self) -> None:
+        self._mount("-o", "remount,ro")
 
-    def read_only(self, wanted: bool) -> None:
-        self._mount("-o", f"remount,{'ro' if wanted else 'rw'}")
+    def heal(self) -> None:
+        """Have it writable again, with room."""
+        self._mount("-o", "remount,rw")
+        self._ballast.unlink(missing_ok=True)
 
     def _mount(self, *options: str) -> None:
         subprocess.run(["mount", *options, str(self.path)], check=True)

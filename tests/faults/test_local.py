@@ -40,6 +40,15 @@ def plays(stack, disks):
     return provisioned(disks.inventory.path / "production", stack)
 
 
+@pytest.fixture(autouse=True)
+def healed(stack, disks):
+    """A fault ends with its test."""
+    yield
+    disks.project.heal()
+    disks.inventory.heal()
+    stack.docker("start", *stack.containers("postgres", running=False))
+
+
 def test_a_full_disk_when_env_is_written(stack, plays, disks):
     old = published(stack)
     run = moments.run(plays, at={"publish": lambda _pid: disks.project.fill()})
@@ -48,7 +57,7 @@ def test_a_full_disk_when_env_is_written(stack, plays, disks):
     assert published(stack) == old
     services_work(stack)
 
-    disks.project.free()
+    disks.project.heal()
     moments.run(plays).rotated()
     check_end(stack, plays, [old])
 
@@ -59,12 +68,11 @@ def test_a_store_that_cannot_be_written_when_a_value_is_made(stack, plays, disks
     if fault == "full":
         run = moments.run(plays, at={"create": lambda _pid: disks.inventory.fill()})
         run.stopped("at create", f"{plays.store_path}: cannot be written: No space left on device")
-        disks.inventory.free()
     else:
-        disks.inventory.read_only(True)
+        disks.inventory.make_read_only()
         run = moments.run(plays)
         run.stopped("at create", "Read-only file system")
-        disks.inventory.read_only(False)
+    disks.inventory.heal()
     # The server has never heard of a value that is not stored.
     assert "set" not in run.steps
     assert plays.store_path.read_bytes() == before
@@ -79,12 +87,12 @@ def test_a_store_that_cannot_be_written_at_the_end(stack, plays, disks):
     new = stored(plays, "pending")
     assert published(stack) == new
     services_work(stack)
-    disks.inventory.free()
+    disks.inventory.heal()
 
     run = moments.run(plays, at={"revoke": lambda _pid: disks.inventory.fill()})
     run.stopped("at revoke", "No space left on device")
     services_work(stack)
-    disks.inventory.free()
+    disks.inventory.heal()
 
     run = moments.run(plays)
     assert run.returncode == 0, run.stdout
