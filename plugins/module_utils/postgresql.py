@@ -524,7 +524,7 @@ class Server:
                 r"^(?:psql:(?:<stdin>:\d+:)? *(?:error: )?)?(?:\\connect: )?", "", (lines or ["no reason given"])[0]
             )
         )
-        return self.docker.masker.mask(line.strip())[:300]
+        return self.docker.masker.shown(line.strip())[:300]
 
     # -- looking
 
