@@ -512,9 +512,13 @@ class Rollout:
         if not failure.container or not self.settings.log_dir:
             return ""
         path = os.path.join(self.settings.log_dir, f"{failure.service}.log")
-        text = masked_log(self.docker, failure.container.id, self.masker)
-        make_folder(self.settings.log_dir)
-        atomic_write(path, text.encode("utf-8", "replace"))
+        try:
+            text = masked_log(self.docker, failure.container.id, self.masker)
+            make_folder(self.settings.log_dir)
+            atomic_write(path, text.encode("utf-8", "replace"))
+        except SecretsError:
+            # Why the service failed is what has to be said, and its containers have to go.
+            return ""
         return path
 
     def _withdraw(self, batch: Sequence[Replacement]) -> None:
@@ -539,15 +543,18 @@ class Rollout:
         item.seconds = time.monotonic() - item.began
         if not self.settings.progress:
             return
-        make_folder(os.path.dirname(self.settings.progress))
         row = {
             "t": datetime.datetime.now(datetime.timezone.utc).isoformat(),
             "service": item.service,
             "text": text[:80],
         }
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(self.settings.progress, flags, 0o600), "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        # A line that nobody sees must not end a roll-out.
+        with contextlib.suppress(SecretsError, OSError):
+            make_folder(os.path.dirname(self.settings.progress))
+            with os.fdopen(os.open(self.settings.progress, flags, 0o600), "a", encoding="utf-8") as stream:
+                os.fchmod(stream.fileno(), 0o600)
+                stream.write(json.dumps(row) + "\n")
 
 
 def _outcome(item: Replacement) -> dict[str, Any]:
