@@ -14,9 +14,12 @@ from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Project
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.module_utils.files import read_plain_file
 
 # What an override replaces key by key; lists such as volumes are appended to and cannot be pinned this way.
 PINNED_KEYS = ("environment", "command", "entrypoint", "healthcheck", "labels")
+# Without quotes, other names of services (1e3, null, -) are something else to YAML.
+PLAIN_KEY = re.compile(r"(?!(?:null|true|false|yes|no|on|off|y|n)$)[a-z][a-z0-9_-]*", re.IGNORECASE)
 OVERRIDES = (
     "compose.override.yaml",
     "compose.override.yml",
@@ -69,7 +72,8 @@ def override_path(project: Project) -> str:
 
 def merged(path: str, service: str, pinned: dict[str, Any]) -> str:
     """Return the override's text with the pins in it; what stands there already is kept."""
-    if not os.path.lexists(path):
+    content = read_plain_file(path)
+    if content is None:
         return _new_text(service, pinned)
     try:
         from ruamel.yaml import YAML
@@ -82,8 +86,7 @@ def merged(path: str, service: str, pinned: dict[str, Any]) -> str:
 
     yaml = YAML()
     yaml.preserve_quotes = True
-    with open(path, encoding="utf-8") as stream:
-        document = yaml.load(stream) or {}
+    document = yaml.load(content.decode()) or {}
     target = document.setdefault("services", {})
     if target.get(service) is None:
         target[service] = {}
@@ -106,7 +109,7 @@ def _new_text(service: str, pinned: dict[str, Any]) -> str:
         f"# Keeps what {service} was given at its first start, so that a rotated value does not recreate it.",
         "# Made by chat4all.secrets; the values are in .env.",
         "services:",
-        f"  {json.dumps(service)}:" if not re.fullmatch(r"[A-Za-z0-9_.-]+", service) else f"  {service}:",
+        f"  {service}:" if PLAIN_KEY.fullmatch(service) else f"  {json.dumps(service)}:",
     ]
     for key, value in pinned.items():
         if isinstance(value, dict):
