@@ -62,14 +62,33 @@ def containers(stack: Stack) -> list[dict[str, Any]]:
     return json.loads(stack.docker("inspect", *ids)) if ids else []
 
 
+WORK = "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/work').read()"
+
+
 def services_work(stack: Stack, timeout: float = 30) -> None:
-    """Every consumer logs in anew, reads and writes; the proxy may need a moment to find a container again."""
+    """Every consumer logs in anew, reads and writes; one that passes requests on may need a moment to be found again."""
     deadline = time.monotonic() + timeout
-    waiting = list(stack.consumers)
-    while waiting:
-        waiting = [name for name in waiting if stack.get(f"/{name}/work") != 200]
-        assert not waiting or time.monotonic() < deadline, f"does not work: {', '.join(waiting)}"
-        time.sleep(0.2 if waiting else 0)
+    for name in stack.consumers:
+        [container] = stack.containers(name)
+        while (said := _said(container)) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert not said, f"{name} does not work: {said}"
+
+
+def _said(container: str) -> str:
+    """Have a consumer work; return why it does not."""
+    command = ["docker", "exec", container, "python3", "-c", WORK]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stderr[-200:] if done.returncode else ""
+
+
+def deployed(stack: Stack, container: dict[str, Any]) -> Login:
+    """Return the login that a consumer's container was given, by its environment or as a file."""
+    env = dict(pair.split("=", 1) for pair in container["Config"]["Env"])
+    password = env.get("SPRING_DATASOURCE_PASSWORD")
+    if password is None:
+        password = stack.docker("exec", container["Id"], "cat", "/run/secrets/db_password")
+    return Login(env["SPRING_DATASOURCE_USERNAME"], password)
 
 
 def left_to_do(stack: Stack) -> list[str]:
@@ -86,7 +105,9 @@ def left_to_do(stack: Stack) -> list[str]:
     return re.findall(r"Container \S+ +(?:Recreate|Creating)\b", done.stderr)
 
 
-def check_end(stack: Stack, plays: Plays, dead: Iterable[Login] = ()) -> None:
+def check_end(
+    stack: Stack, plays: Plays, dead: Iterable[Login] = (), others: Iterable[str] = ("migrate", "postgres", "proxy")
+) -> None:
     """Assert that one login is stored, published, deployed and valid, that the ``dead`` ones are refused, and that
     nothing is left behind: no unfinished value, no lock, no stray container, nothing for ``docker compose up``."""
     entry = plays.store()["secrets_credentials"]["postgres"]
@@ -96,20 +117,19 @@ def check_end(stack: Stack, plays: Plays, dead: Iterable[Login] = ()) -> None:
     assert not left, f"unfinished in the store: {sorted(entry)}"
     assert published(stack) == current, ".env and store disagree"
 
-    services = {"migrate", "postgres", "proxy", *stack.consumers}
+    services = {*others, *stack.consumers}
     found = containers(stack)
     names = [one["Config"]["Labels"]["com.docker.compose.service"] for one in found]
     assert sorted(names) == sorted(services), f"stray or missing containers: {[one['Name'] for one in found]}"
     for name, one in zip(names, found, strict=True):
-        state, env = one["State"], dict(pair.split("=", 1) for pair in one["Config"]["Env"])
+        state = one["State"]
         if name == "migrate":
             assert (state["Status"], state["ExitCode"]) == ("exited", 0), f"{name}: {state['Status']}"
             continue
         assert state["Status"] == "running", f"{name}: {state['Status']}"
         assert state.get("Health", {}).get("Status", "healthy") == "healthy", f"{name}: {state['Health']['Status']}"
         if name in stack.consumers:
-            deployed = Login(env["SPRING_DATASOURCE_USERNAME"], env["SPRING_DATASOURCE_PASSWORD"])
-            assert deployed == current, f"{name} was not given what is stored"
+            assert deployed(stack, one) == current, f"{name} was not given what is stored"
     services_work(stack)
     assert left_to_do(stack) == []
 
