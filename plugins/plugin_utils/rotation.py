@@ -20,6 +20,7 @@ from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.generate import generate
+from ansible_collections.chat4all.secrets.plugins.module_utils.state import boot_seconds
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import (
     Deployment,
@@ -37,6 +38,9 @@ UNREACHED = {
     **dict.fromkeys(("roll_out", "drain", "finish", "back"), "on the old or the new password; both are valid"),
     "revoke": "on the new, valid password",
 }
+
+# Seconds by which a clock that is steered, not set, may be wrong.
+CLOCK_SLACK = 2
 
 # What a rerun does, by the phase that it finds.
 RESUMED = {
@@ -128,9 +132,9 @@ class Rotation:
             "keep", **self.holder, store_id=store.id, serial=store.serial, record=record, ledger=ledger
         )
 
-    def _release(self, ledger: list[dict[str, Any]], result: str, **outcome: Any) -> None:
-        """End the lock, and have the target remember how the rotation ended."""
-        self.deployment.release(self.holder, outcome={self.name: {"result": result, **outcome}}, ledger=ledger)
+    def _release(self, ledger: list[dict[str, Any]], result: str, **outcome: Any) -> dict[str, Any]:
+        """End the lock, and have the target remember how the rotation ended; returns its memory."""
+        return self.deployment.release(self.holder, outcome={self.name: {"result": result, **outcome}}, ledger=ledger)
 
     def credential_info(self, facts: dict[str, Any], entry: dict[str, Any], **arguments: Any) -> dict[str, Any]:
         return self.deployment.module(f"{facts['modules']}_credential_info", **self._server(facts, entry), **arguments)
@@ -197,7 +201,7 @@ class Rotation:
                 f"wait, or end it now: ansible-playbook playbooks/revoke.yml -e revoke={self.name} -e end_grace=true"
             )
         held = (entry["previous"] if phase == "revoke" else entry.get("pending") or {}).get("rotation")
-        self.opened = {"rotation": held or f"r-{secrets.token_hex(2)}", "purpose": purpose, "started": time.time()}
+        self.opened = {"rotation": held or f"r-{secrets.token_hex(2)}", "purpose": purpose, "began": boot_seconds()}
         if deployment.check_mode:
             memory = deployment.memory()
         else:
@@ -207,6 +211,7 @@ class Rotation:
                 record={"credential": self.name, "rotation": self.id},
                 ledger=self.records("open", state="resumed", slot=entry.get("pending")) if held else [],
             )
+        self.opened["clock"] = memory["clock"]
         try:
             unfinished = next((record for record in memory["records"] if record.get("credential") == self.name), {})
             return self._look(entry, phase, memory, unfinished if held else None)
@@ -533,7 +538,7 @@ class Rotation:
         done = self.records("drain", "finish", slot=entry["current"]) if ours else []
         own_refusals = self.opened["own_refusals"] + 1
         if self.facts["strategy"] == "pair":
-            since = {"refused_since": int(self.opened["started"]), "own_refusals": own_refusals}
+            since = {"refused_since": int(self.opened["clock"]["wall"]), "own_refusals": own_refusals}
             refused = self.credential("absent", previous, entry, ledger=done, **since)["refused_logins"]
             done = []
         else:
@@ -554,7 +559,7 @@ class Rotation:
     def _count_refused(self, own_refusals: int | None = None) -> int | None:
         """Return how many logins were refused in this run; what was tried on purpose is left out."""
         own = self.opened["own_refusals"] if own_refusals is None else own_refusals
-        since = int(self.opened["started"])
+        since = int(self.opened["clock"]["wall"])
         try:
             info = self.credential_info(self.facts, self.entry(), refused_since=since, own_refusals=own)
         except SecretsError:
@@ -571,7 +576,7 @@ class Rotation:
             seconds=self.facts["interval"]
         )
         outcome = {
-            "seconds": round(time.time() - self.opened["started"], 1),
+            "seconds": round(boot_seconds() - self.opened["began"], 1),
             "refused": refused,
             "gaps": self.arguments["rolled"].get("gaps", {}),
             "skipped": self.arguments["skip_services"],
@@ -581,7 +586,11 @@ class Rotation:
         }
         rotated = self.opened["purpose"] == "rotate" and self.opened["phase"] in ("new", "forward", "revoke_first")
         measured = {key: outcome[key] for key in ("seconds", "gaps")} if rotated else {}
-        self._release(ledger, "ok", **measured)
+        clock = self._release(ledger, "ok", **measured)["clock"]
+        moved = {name: clock[name] - before for name, before in self.opened["clock"].items()}
+        if abs(moved["wall"] - moved["boot"]) > CLOCK_SLACK:
+            # The log was searched from a moment that the clock, which was set meanwhile, does not know any more.
+            outcome["refused"] = None
         deployment.show(report.summary(self.facts, entry["current"]["user"], outcome), color="green")
 
     # -- back
