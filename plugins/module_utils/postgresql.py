@@ -36,6 +36,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql_rules 
 
 # How our sessions call themselves; together with the server's own address it tells them from a client's.
 APPLICATION = "chat4all.secrets"
+SET_BY_OTHERS = "password that somebody else had set"
 MARK = "managed by chat4all.secrets"
 
 # Seconds: for one psql script, for a connection, for sessions to end.
@@ -916,7 +917,8 @@ class Credential:
 
         bootstrap = role["oid"] == 10
         if role["verifier"]:
-            changes.add("password", f"ALTER ROLE {identifier(user)} PASSWORD NULL;")
+            known = password_matches(user, role["verifier"], self.credential.password)
+            changes.add("password" if known else SET_BY_OTHERS, f"ALTER ROLE {identifier(user)} PASSWORD NULL;")
         if snapshot.sessions_of(user):
             changes.add("sessions")
         if role["login"] and not bootstrap:

@@ -539,7 +539,7 @@ class Rotation:
         own_refusals = self.opened["own_refusals"] + 1
         if self.facts["strategy"] == "pair":
             since = {"refused_since": int(self.opened["clock"]["wall"]), "own_refusals": own_refusals}
-            refused = self.credential("absent", previous, entry, ledger=done, **since)["refused_logins"]
+            refused = self._disable("revoke", previous, entry, ledger=done, **since)["refused_logins"]
             done = []
         else:
             login = self.log_in(self.facts, entry, "previous")["logins"]["previous"]
@@ -650,10 +650,18 @@ class Rotation:
         self._publish("current", "pending")
         self._replace("back")
         if self.facts["strategy"] == "pair":
-            self.credential("absent", pending, entry)
+            self._disable("back", pending, entry)
         self.change(lambda stored: stored.pop("pending"))
         aborting = self.opened["purpose"] == "abort"
         self._release(self.records("back", slot=pending), "aborted" if aborting else f"STOPPED at {step}")
+
+    def _disable(self, step: str, slot: dict[str, Any], entry: dict[str, Any], **arguments: Any) -> dict[str, Any]:
+        """End a login and its sessions; what somebody else has done to it meanwhile is said."""
+        result = self.credential("absent", slot, entry, **arguments)
+        for action in result["actions"]:
+            if "somebody else" in action:
+                self.deployment.line(step, f"{slot['user']}: the {action} is dead too")
+        return result
 
     # -- failures
 

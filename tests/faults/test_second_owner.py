@@ -128,7 +128,7 @@ def test_the_old_users_password_is_changed_on_the_way(stack, plays):
     old = published(stack)
     run = moments.run(plays, at={"test": lambda _pid: set_password(stack, old.user, BY_HAND)})
     run.rotated()
-    assert f"{old.user} had another password" in run.flat
+    assert f"{old.user}: the password that somebody else had set is dead too" in run.flat
     check_end(stack, plays, [old, Login(old.user, BY_HAND)])
 
 
