@@ -12,19 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "stack"), str(ROOT / "tests" / "faults")]
 
-from plays import Plays  # noqa: E402
+from moments import provisioned  # noqa: E402
 from stack import Stack  # noqa: E402
-
-# A rotation here proves what it does after a fault, not how patient it is.
-QUICK = {"rotate_rollout": {"quiet": 0.2, "settle": 0.2}, "rotate_drain": {"quiet": 0.5}}
-
-
-def provisioned(folder: Path, stack: Stack, **variables: object) -> Plays:
-    """Return the playbooks for a stack, provisioned."""
-    plays = Plays(folder, stack.directory, **QUICK, **variables)
-    done = plays.run("provision.yml")
-    assert done.returncode == 0, done.stdout
-    return plays
 
 
 @pytest.fixture(scope="module")

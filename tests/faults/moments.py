@@ -16,10 +16,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from plays import Plays
+from stack import Stack
 
 PLUGINS = Path(__file__).resolve().parent / "callback_plugins"
+# A rotation here proves what it does after a fault, not how patient it is.
+QUICK = {"rotate_rollout": {"quiet": 0.2, "settle": 0.2}, "rotate_drain": {"quiet": 0.5}}
 # What a test does at a step; it is given the process id of ansible-playbook.
 Act = Callable[[int], object]
+
+
+def provisioned(folder: Path, stack: Stack, **variables: object) -> Plays:
+    """Return the playbooks for a stack, provisioned."""
+    plays = Plays(folder, stack.directory, **QUICK, **variables)
+    done = plays.run("provision.yml")
+    assert done.returncode == 0, done.stdout
+    return plays
 
 
 @dataclass

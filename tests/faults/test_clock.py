@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import moments
@@ -89,8 +90,7 @@ def test_the_clock_is_set_back_and_forth_on_the_way(stack, plays, clock):
 def test_a_run_that_died_before_the_clock_was_set_back(stack, plays, clock):
     """A lease does not live longer than it was given, nor shorter, by a wall clock."""
     old = published(stack)
-    at: dict[str, Callable[[int], object]] = {"publish": _kill}
-    moments.run(plays, at=at, **clock.environment)
+    moments.run(plays, at={"publish": lambda pid: os.kill(pid, signal.SIGKILL)}, **clock.environment)
     clock.jump("-2d")
     refused = moments.run(plays, LOGNAME="colleague", **clock.environment)
     refused.refused("holds the lock (r-")
@@ -98,13 +98,6 @@ def test_a_run_that_died_before_the_clock_was_set_back(stack, plays, clock):
     run.rotated()
     assert "was dead: taken over" in run.flat
     check_end(stack, plays, [old])
-
-
-def _kill(pid: int) -> None:
-    import os
-    import signal
-
-    os.kill(pid, signal.SIGKILL)
 
 
 def test_a_grace_is_not_cut_short_by_a_clock_that_was_set_back(stack, plays, clock):

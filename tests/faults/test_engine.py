@@ -16,7 +16,7 @@ from pathlib import Path
 
 import moments
 import pytest
-from outcome import check_end, published
+from outcome import check_end, published, stored
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("CHAT4ALL_MAY_STOP_DOCKER") != "1", reason="stops the engine: CHAT4ALL_MAY_STOP_DOCKER=1 allows it"
@@ -55,7 +55,7 @@ def test_the_engine_is_restarted_while_containers_are_replaced(stack, plays):
     stopping = threading.Thread(target=stop_at_first_start)
 
     def begin(_pid: int) -> None:
-        failed.append(moments_pending(plays))
+        failed.append(stored(plays, "pending"))
         stopping.start()
 
     try:
@@ -74,9 +74,3 @@ def test_the_engine_is_restarted_while_containers_are_replaced(stack, plays):
     run.rotated()
     dead = [login for login in (old, *failed) if login != published(stack)]
     check_end(stack, plays, dead)
-
-
-def moments_pending(plays):
-    from outcome import stored
-
-    return stored(plays, "pending")

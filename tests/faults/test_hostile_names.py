@@ -18,7 +18,6 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.first_start import merged
 from ansible_collections.chat4all.secrets.plugins.module_utils.masking import Masker
-from conftest import provisioned
 from outcome import check_end, published
 from stack import Stack
 
@@ -157,7 +156,7 @@ def stack(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plays(stack, tmp_path_factory):
-    return provisioned(tmp_path_factory.mktemp("inventory"), stack)
+    return moments.provisioned(tmp_path_factory.mktemp("inventory"), stack)
 
 
 def test_a_whole_rotation_of_a_hostile_project(stack, plays, tmp_path_factory):

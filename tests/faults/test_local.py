@@ -13,7 +13,6 @@ from types import SimpleNamespace
 
 import moments
 import pytest
-from conftest import provisioned
 from disk import Disk
 from outcome import check_end, published, services_work, stored
 from stack import Stack
@@ -37,7 +36,7 @@ def stack(disks):
 
 @pytest.fixture(scope="module")
 def plays(stack, disks):
-    return provisioned(disks.inventory.path / "production", stack)
+    return moments.provisioned(disks.inventory.path / "production", stack)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,6 @@ import threading
 import moments
 import pytest
 import ssh
-from conftest import provisioned
 from outcome import check_end, log_in, published, services_work, stored
 
 pytestmark = pytest.mark.skipif(not ssh.SSHD, reason="needs an SSH server (apt-get install openssh-server)")
@@ -27,7 +26,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plays(stack, server, tmp_path_factory):
-    return provisioned(tmp_path_factory.mktemp("inventory"), stack, **server.variables())
+    return moments.provisioned(tmp_path_factory.mktemp("inventory"), stack, **server.variables())
 
 
 def unreachable(run: moments.Run, step: str) -> None:
