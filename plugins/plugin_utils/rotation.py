@@ -626,7 +626,8 @@ class Rotation:
         except SecretsError as error:
             aborting, step, reason = False, "back", f"{error.message} (going back after {step}: {reason})"
             working = f"{user} is valid; not every service may be back on it yet"
-            rerun = "goes on going back"
+            going_back = (self.entry().get("pending") or {}).get("direction") == "back"
+            rerun = "goes on going back" if going_back else "goes on with the same new password"
         if aborting:
             deployment.show(report.aborted(self.name, step, user, working), color="green")
             return {"changed": True}
