@@ -211,6 +211,17 @@ def test_another_projects_folder_may_have_any_name(tmp_path, folder):
         docker.run("rm", made)
 
 
+@pytest.mark.parametrize("name", ["-d", 'we ird\'s "file"', "line\nbreak", "$(touch pwned)", "${PW}", "ünï", "a,b"])
+def test_an_env_file_and_a_compose_file_may_have_any_name(tmp_path, name):
+    (tmp_path / f"{name}.env").write_text("PW=the-value\n")
+    service = {"image": "chat4all-test/consumer:1", "environment": {"PASSWORD": "${PW}"}}
+    (tmp_path / f"{name}.yml").write_text(yaml.safe_dump({"services": {"a": service}}))
+    project = Project.load(DockerCli(), str(tmp_path), [f"{name}.yml"], f"{name}.env", "chat4all-faults-names")
+    assert project.services["a"].config["environment"] == {"PASSWORD": "the-value"}
+    assert project.consumers(["PW"]) == {"PW": {"a"}}
+    assert not list(tmp_path.glob("pwned"))
+
+
 SAID = "\x1b]0;owned\x07\x1b[2J\x1b[31mROTATED\u202e postgres\x9b1m\b\x00 hunter2-hunter2"
 
 
