@@ -53,11 +53,14 @@ options:
     required: true
   replaces:
     description:
-      - The values that may be replaced, a list by variable. Where the file holds another one, somebody else has set it,
-        and nothing is written.
+      - Keyed fingerprints of the values that may be replaced, a list by variable. Where the file holds another value,
+        somebody else has set it, and nothing is written.
       - A variable that the file lacks, or that is not named here, may always be written.
     type: dict
     default: {}
+  fingerprint_key:
+    description: Key (hexadecimal) of the fingerprints.
+    type: str
   owner:
     description:
       - Name or number of the user that owns the file, the owner of the folder by default.
@@ -140,6 +143,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.files import (
     check_plain_file,
     read_plain_file,
 )
+from ansible_collections.chat4all.secrets.plugins.module_utils.fingerprints import foreign
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import LOCK_ARGUMENTS, module_lock
 
 PLACEHOLDER = "change_me"
@@ -213,15 +217,6 @@ def look(path: str, uid: int, gid: int, owner: int | None = None) -> File:
     return File(path, True, text, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
 
 
-def check_present(file: File, replaces: dict[str, Any]) -> None:
-    """Refuse where the file holds a value that may not be replaced."""
-    present = {entry.key: entry.value for entry in dotenv.parse(file.text, file.path)}
-    foreign = sorted(name for name, known in replaces.items() if name in present and present[name] not in known)
-    if foreign:
-        names = " and ".join(foreign)
-        raise SecretsError(f"{file.path}: somebody else has changed {names}; nothing was written", foreign=foreign)
-
-
 def strings(given: dict[str, Any]) -> dict[str, str]:
     """Return the values as text; refuses what YAML may have turned into something else."""
     for name, value in given.items():
@@ -281,7 +276,10 @@ def work(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
     with module_lock(params, check_mode):
         file = look(path, uid, gid, owner=uid)
-        check_present(file, params["replaces"])
+        theirs = foreign(file.text, path, params["fingerprint_key"], params["replaces"])
+        if theirs:
+            what = " and ".join(theirs)
+            raise SecretsError(f"{path}: somebody else has changed {what}; nothing was written", foreign=theirs)
         group = file.gid if params["group"] is None else _number("group", params["group"])
         env, added, updated = variables(file, values, group)
         writes = []
@@ -318,7 +316,8 @@ def main() -> None:
         argument_spec={
             "path": {"type": "path", "required": True},
             "values": {"type": "dict", "required": True, "no_log": True},
-            "replaces": {"type": "dict", "default": {}, "no_log": True},
+            "replaces": {"type": "dict", "default": {}},
+            "fingerprint_key": {"type": "str", "no_log": True},
             "owner": {"type": "str"},
             "group": {"type": "str"},
             "example": {"type": "bool", "default": False},
@@ -330,7 +329,7 @@ def main() -> None:
     # A user name such as chat4all is one of the values; Ansible would black it out in /srv/chat4all/.env as well.
     public = " ".join([os.path.abspath(module.params["path"]), *module.params["values"]])
     module.no_log_values = {value for value in module.no_log_values if value not in public}
-    shown = {option: dict.fromkeys(module.params[option], "(a value)") for option in ("values", "replaces")}
+    shown = {"values": dict.fromkeys(module.params["values"], "(a value)"), "fingerprint_key": None}
     invocation = {"module_args": {**module.params, **shown}}
     try:
         result = work(module.params, module.check_mode)

@@ -15,7 +15,7 @@ import datetime
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
@@ -405,18 +405,30 @@ class Rotation:
 
     def _publish(self, label: str, *replaced: str, **arguments: Any) -> dict[str, Any]:
         """Have ``.env`` hold a slot's values, unless it holds others than those of the slots ``replaced``."""
-        entry, known = self.entry(), {}
+        entry = self.entry()
         slots = [self.slot(entry, label), *[entry[other] for other in replaced if entry.get(other)]]
-        if self.arguments["drift"] != "replace":
-            known = {variable: [slot[part] for slot in slots] for part, variable in self.facts["variables"].items()}
-        try:
+        with self._naming_drift():
             return self.deployment.publish(
                 self.opened["env_file"],
                 self.deployment.env_values(self.facts, entry, slots[0]),
-                replaces=known,
+                replaces={} if self.arguments["drift"] == "replace" else self._known(*slots),
+                fingerprint_key=self.deployment.store.fingerprint_key.hex(),
                 holder=self.holder,
                 **arguments,
             )
+
+    def _known(self, *slots: dict[str, Any]) -> dict[str, list[str]]:
+        """Return the fingerprints of slots' values by variable."""
+        store = self.deployment.store
+        return {
+            variable: [store.fingerprint(slot[part]) for slot in slots]
+            for part, variable in self.facts["variables"].items()
+        }
+
+    @contextlib.contextmanager
+    def _naming_drift(self) -> Iterator[None]:
+        try:
+            yield
         except SecretsError as error:
             if not error.details.get("foreign"):
                 raise
@@ -454,23 +466,25 @@ class Rotation:
 
     def roll_out(self) -> dict[str, Any]:
         """Replace the stale consumers in waves, each verified before its old container goes."""
-        # Compose deploys what .env holds, whoever wrote it.
-        self._publish("pending")
-        result = self._replace("roll_out")
+        result = self._replace("roll_out", "pending")
         gaps = {name: done["gap_s"] for name, done in result["services"].items() if done.get("gap_s")}
         return {"changed": result["changed"], "gaps": gaps, "addresses": result["addresses"]}
 
-    def _replace(self, step: str) -> dict[str, Any]:
+    def _replace(self, step: str, label: str) -> dict[str, Any]:
+        """Replace the stale consumers; ``.env`` has to hold that slot's values all the while."""
         skipped = self.arguments["skip_services"]
         folder = os.path.join(self.deployment.state_dir, "runs", self.id)
         progress = os.path.join(folder, f"{step}-{int(time.time())}.jsonl")
-        with ProgressReader(self.deployment, progress, step):
+        published = {variable: known[0] for variable, known in self._known(self.slot(self.entry(), label)).items()}
+        with self._naming_drift(), ProgressReader(self.deployment, progress, step):
             return self.deployment.module(
                 "compose_rollout",
                 **self.deployment.project(),
                 services=[name for name in self.facts["consumers"] if name not in skipped],
                 options=self.deployment.arguments["services"],
                 mask_variables=[self.facts["variables"]["password"]],
+                fingerprints=published,
+                fingerprint_key=self.deployment.store.fingerprint_key.hex(),
                 accept_weak=self.arguments["accept_weak"],
                 log_dir=folder,
                 progress=progress,
@@ -649,7 +663,7 @@ class Rotation:
             # In place there is no second login: the old password has to be set again before anybody goes back to it.
             self.credential("present", entry["current"], {**entry, "current": pending})
         self._publish("current", "pending")
-        self._replace("back")
+        self._replace("back", "current")
         if self.facts["strategy"] == "pair":
             self._disable("back", pending, entry)
         self.change(lambda stored: stored.pop("pending"))
