@@ -72,13 +72,16 @@ def test_env_is_edited_by_hand_in_each_phase(stack, plays):
     run = moments.run(plays)
     if run.returncode:
         run.stopped("working")
+    # When all have what is stored, it is the same as an edit after the rotation.
     run = moments.run(plays, at={"drain": lambda _pid: undo.append(edit_env(stack))})
+    run.rotated()
     assert published(stack).password == BY_HAND, "what somebody else wrote was overwritten"
-    run.stopped("DRIFT postgres", "POSTGRES_PASSWORD")
     services_work(stack)
+    status = moments.run(plays, "status.yml")
+    assert status.returncode
+    assert "DRIFT" in status.stdout
+    moments.run(plays).refused("DRIFT postgres", "POSTGRES_PASSWORD")
     undo.pop()()
-
-    moments.run(plays).rotated()
     check_end(stack, plays, [old])
 
 
