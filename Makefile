@@ -28,7 +28,7 @@ test: setup-test ## every test: check, then the tests with containers, then mole
 	@python tests/images/images.py --list
 	@tests/quality/check
 	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider tests/integration_docker
-	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider tests/crash
+	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider tests/crash tests/faults
 	@tests/quality/molecule
 
 benchmark: setup-test ## the figures of docs/benchmarks.md, into build/benchmark/rotation.json

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import ARGUMENTS, Deployment
@@ -51,6 +52,9 @@ class ActionModule(ActionBase):
             return result
         try:
             result.update(getattr(rotation, step)())
+        except AnsibleConnectionFailure as error:
+            # Ansible ends the host's play here, without a rescue.
+            raise AnsibleConnectionFailure(rotation.unreachable(step, str(error))) from None
         except SecretsError as error:
             msg = error.message if step != "open" else f"STOPPED at open: {error.message}. Nothing was changed."
             result.update(failed=True, msg=msg)

@@ -185,11 +185,12 @@ class Project:
     def _running(docker: DockerCli, directory: str, name: str | None) -> dict[str, str]:
         """Return the labels of the newest container of the project that was made from this folder."""
         keys = ("project", "project.working_dir", "project.config_files", "project.environment_file")
-        form = "\t".join(f'{{{{.Label "{LABEL}{key}"}}}}' for key in keys)
+        # A folder's name may hold any character.
+        form = "[" + ",".join(f'{{{{json (.Label "{LABEL}{key}")}}}}' for key in keys) + "]"
         listing = docker.run("ps", "--all", "--filter", f"label={LABEL}project.working_dir", "--format", form).stdout
         found: dict[str, dict[str, str]] = {}
         for row in listing.splitlines():
-            labels = dict(zip(keys, row.split("\t")))
+            labels = dict(zip(keys, json.loads(row)))
             if os.path.realpath(labels["project.working_dir"]) != os.path.realpath(directory):
                 continue
             if name in (None, labels["project"]):
@@ -292,7 +293,8 @@ class Project:
         for container in self.containers(there):
             there[container.service] += 1
         counts = [f"--scale={name}={count}" for name, count in sorted({**there, **scale}.items())]
-        return self.compose("create", *flags, *counts, *services, **options)
+        # The name of a service may begin with a dash.
+        return self.compose("create", *flags, *counts, "--", *services, **options)
 
     def hashes(self) -> dict[str, str]:
         """Return the configuration hash that a fresh container of each service would get."""

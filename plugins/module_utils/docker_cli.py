@@ -90,9 +90,9 @@ class DockerCli:
         return Completed(done.returncode, done.stdout, done.stderr)
 
     def last_line(self, text: str) -> str:
-        """Return the last line of ``text`` that says something, masked: the one with the reason."""
+        """Return the last line of ``text`` that says something, as it may be shown: the one with the reason."""
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return self.masker.mask(lines[-1]) if lines else "no reason given"
+        return self.masker.shown(lines[-1]) if lines else "no reason given"
 
     def _name(self, arguments: tuple[str, ...]) -> str:
         # Only the verb: arguments could hold names that say more than is needed in an error.

@@ -116,7 +116,8 @@ def _remove_leftovers(folder: str, name: str) -> None:
     for entry in os.listdir(folder):
         match = re.fullmatch(re.escape(f".{name}.") + r"(\d+)\.tmp", entry)
         if match and (int(match.group(1)) == os.getpid() or not _runs(int(match.group(1)))):
-            with contextlib.suppress(FileNotFoundError):
+            # What cannot go stands in nobody's way.
+            with contextlib.suppress(OSError):
                 os.unlink(os.path.join(folder, entry))
 
 
@@ -144,6 +145,9 @@ def file_lock(path: str, holder: str, wait: float = 5.0) -> Iterator[None]:
     try:
         if os.geteuid() == 0:
             os.fchown(descriptor, *heir(os.path.dirname(path) or "."))
+        # Whatever the umask. It may be another one's who has it in the same folder.
+        with contextlib.suppress(PermissionError):
+            os.fchmod(descriptor, 0o600)
         _lock(descriptor, path, time.monotonic() + wait)
         # A full disk must not keep anybody from working.
         with contextlib.suppress(OSError):

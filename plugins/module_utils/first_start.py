@@ -18,6 +18,8 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.files import read
 
 # What an override replaces key by key; lists such as volumes are appended to and cannot be pinned this way.
 PINNED_KEYS = ("environment", "command", "entrypoint", "healthcheck", "labels")
+# Without quotes, other names of services (1e3, null, -) are something else to YAML.
+PLAIN_KEY = re.compile(r"(?!(?:null|true|false|yes|no|on|off|y|n)$)[a-z][a-z0-9_-]*", re.IGNORECASE)
 
 
 def renamed(value: Any, variables: Mapping[str, str]) -> Any:
@@ -80,7 +82,8 @@ def pinned_override(project: Project, service: str, variables: Mapping[str, str]
 
 def merged(path: str, service: str, pinned: dict[str, Any]) -> str:
     """Return the override's text with the pins in it; what stands there already is kept."""
-    if not os.path.lexists(path):
+    content = read_plain_file(path)
+    if content is None:
         return _new_text(service, pinned)
     try:
         from ruamel.yaml import YAML
@@ -93,12 +96,12 @@ def merged(path: str, service: str, pinned: dict[str, Any]) -> str:
 
     yaml = YAML()
     yaml.preserve_quotes = True
-    document = yaml.load((read_plain_file(path) or b"").decode()) or {}
+    document = yaml.load(content.decode()) or {}
     if document.get("services") is None:
         document["services"] = {}
-    if document["services"].get(service) is None:
-        document["services"][service] = {}
-    target = document["services"][service]
+    target = document["services"]
+    if target.get(service) is None:
+        target[service] = {}
     for key, value in pinned.items():
         present = target.get(key)
         if isinstance(value, dict) and isinstance(present, list):
@@ -118,7 +121,7 @@ def _new_text(service: str, pinned: dict[str, Any]) -> str:
         f"# Keeps what {service} was given at its first start, so that a rotated value does not recreate it.",
         "# Made by chat4all.secrets; the values are in .env.",
         "services:",
-        f"  {json.dumps(service)}:" if not re.fullmatch(r"[A-Za-z0-9_.-]+", service) else f"  {service}:",
+        f"  {service}:" if PLAIN_KEY.fullmatch(service) else f"  {json.dumps(service)}:",
     ]
     for key, value in pinned.items():
         if isinstance(value, dict):

@@ -75,8 +75,10 @@ class Ledger:
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             with os.fdopen(os.open(self.path, flags, 0o600), "wb", buffering=0) as stream:
-                if is_new and os.geteuid() == 0:
-                    os.fchown(stream.fileno(), *heir(folder))
+                if is_new:
+                    os.fchmod(stream.fileno(), 0o600)
+                    if os.geteuid() == 0:
+                        os.fchown(stream.fileno(), *heir(folder))
                 stream.truncate(offset)
                 stream.seek(offset)
                 try:

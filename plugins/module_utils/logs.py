@@ -34,7 +34,7 @@ from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import DockerCli, clean_environment
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
-from ansible_collections.chat4all.secrets.plugins.module_utils.masking import Masker
+from ansible_collections.chat4all.secrets.plugins.module_utils.masking import Masker, clean
 
 # What clients and servers say when they refuse a credential. What an application says of its own users is not meant.
 DEFAULT_FAILURES = (
@@ -58,17 +58,7 @@ SHOWN = 300
 SAVED = 1024 * 1024
 POLL = 0.25
 
-ESCAPES = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]")
 NEVER = "0001-01-01"
-
-
-def clean(line: str) -> str:
-    """Return a line without terminal escapes, control characters and invisible ones."""
-    if line.isprintable():
-        return line
-    return "".join(
-        char if char.isprintable() else " " if char.isspace() else "" for char in ESCAPES.sub("", line).rstrip("\r\n")
-    )
 
 
 def patterns(texts: Iterable[str], where: str) -> list[re.Pattern[str]]:

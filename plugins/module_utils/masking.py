@@ -41,6 +41,19 @@ def sensitive_values(environment: Mapping[str, str | None]) -> set[str]:
     return found
 
 
+# What a terminal obeys.
+ESCAPES = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]")
+
+
+def clean(line: str) -> str:
+    """Return a line without terminal escapes, control characters and invisible ones."""
+    if line.isprintable():
+        return line
+    return "".join(
+        char if char.isprintable() else " " if char.isspace() else "" for char in ESCAPES.sub("", line).rstrip("\r\n")
+    )
+
+
 def encoded_forms(value: str) -> set[str]:
     """Return the forms in which programs tend to print ``value``.
 
@@ -106,3 +119,7 @@ class Masker:
             if form in text:
                 text = text.replace(form, MASK)
         return text
+
+    def shown(self, line: str) -> str:
+        """Return a line as a terminal may show it: masked, and nothing in it that a terminal obeys."""
+        return self.mask(clean(self.mask(line)))

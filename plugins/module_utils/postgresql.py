@@ -36,6 +36,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql_rules 
 
 # How our sessions call themselves; together with the server's own address it tells them from a client's.
 APPLICATION = "chat4all.secrets"
+SET_BY_OTHERS = "password that somebody else had set"
 MARK = "managed by chat4all.secrets"
 
 # Seconds: for one psql script, for a connection, for sessions to end.
@@ -524,7 +525,7 @@ class Server:
                 r"^(?:psql:(?:<stdin>:\d+:)? *(?:error: )?)?(?:\\connect: )?", "", (lines or ["no reason given"])[0]
             )
         )
-        return self.docker.masker.mask(line.strip())[:300]
+        return self.docker.masker.shown(line.strip())[:300]
 
     # -- looking
 
@@ -921,7 +922,8 @@ class Credential:
 
         bootstrap = role["oid"] == 10
         if role["verifier"]:
-            changes.add("password", f"ALTER ROLE {identifier(user)} PASSWORD NULL;")
+            known = password_matches(user, role["verifier"], self.credential.password)
+            changes.add("password" if known else SET_BY_OTHERS, f"ALTER ROLE {identifier(user)} PASSWORD NULL;")
         if snapshot.sessions_of(user):
             changes.add("sessions")
         if role["login"] and not bootstrap:

@@ -590,11 +590,12 @@ class Rollout:
             "service": item.service,
             "text": text[:80],
         }
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        # A line that is lost must not end a roll-out.
-        with contextlib.suppress(OSError, SecretsError):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        # A line that nobody sees must not end a roll-out.
+        with contextlib.suppress(SecretsError, OSError):
             make_folder(os.path.dirname(self.settings.progress))
             with os.fdopen(os.open(self.settings.progress, flags, 0o600), "a", encoding="utf-8") as stream:
+                os.fchmod(stream.fileno(), 0o600)
                 stream.write(json.dumps(row) + "\n")
 
 

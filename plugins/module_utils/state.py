@@ -53,7 +53,11 @@ def make_folder(path: str) -> None:
         make_folder(above)
     try:
         with contextlib.suppress(FileExistsError):
-            os.mkdir(path, 0o700)
+            kept = os.umask(0o077)
+            try:
+                os.mkdir(path, 0o700)
+            finally:
+                os.umask(kept)
             if os.geteuid() == 0:
                 os.chown(path, *heir(above), follow_symlinks=False)
         found = os.lstat(path)

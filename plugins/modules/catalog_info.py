@@ -125,8 +125,6 @@ sealed:
   type: str
 """
 
-import hashlib
-import hmac
 import json
 from concurrent.futures import ThreadPoolExecutor
 
@@ -137,6 +135,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.declared import c
 from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import DockerCli
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import INIT_PREFIX
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.module_utils.fingerprints import fingerprint
 from ansible_collections.chat4all.secrets.plugins.module_utils.project_options import (
     PROJECT_OPTIONS,
     project_arguments,
@@ -148,10 +147,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import sea
 def fingerprints(key: str | None, values: dict[str, str]) -> dict[str, str]:
     if not key:
         return {}
-    return {
-        name: hmac.new(bytes.fromhex(key), value.encode(), hashlib.sha256).hexdigest()[:16]
-        for name, value in values.items()
-    }
+    return {name: fingerprint(bytes.fromhex(key), value) for name, value in values.items()}
 
 
 def examine(params: dict) -> dict:

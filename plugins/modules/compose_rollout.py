@@ -96,6 +96,16 @@ options:
     type: list
     elements: str
     default: []
+  fingerprints:
+    description:
+      - Keyed fingerprints of what the project's env file holds, by variable. Where it holds another value, somebody else
+        has set it, and nothing is replaced, since Compose deploys whatever is there.
+      - Looked at before the first container is replaced, and once more after the last.
+    type: dict
+    default: {}
+  fingerprint_key:
+    description: Key (hexadecimal) of the fingerprints.
+    type: str
   accept_weak:
     description: Replace services that have neither health check nor C(ready_log).
     type: bool
@@ -210,6 +220,8 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Pr
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import service_options
 from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import DockerCli
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.module_utils.files import read_plain_file
+from ansible_collections.chat4all.secrets.plugins.module_utils.fingerprints import foreign
 from ansible_collections.chat4all.secrets.plugins.module_utils.masking import Masker
 from ansible_collections.chat4all.secrets.plugins.module_utils.project_options import (
     PROJECT_OPTIONS,
@@ -222,6 +234,17 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.state import LOCK
 SETTINGS = ("parallel", "timeout", "quiet", "settle", "failure_log", "accept_weak", "log_dir", "progress")
 
 
+def check_env_file(project: Project, params: dict) -> None:
+    """Refuse where the env file holds another value than it should."""
+    if not params["fingerprints"]:
+        return
+    known = {variable: [value] for variable, value in params["fingerprints"].items()}
+    text = (read_plain_file(project.env_file) or b"").decode("utf-8", "surrogateescape")
+    theirs = foreign(text, project.env_file, params["fingerprint_key"], known)
+    if theirs:
+        raise SecretsError(f"{project.env_file}: somebody else has changed {' and '.join(theirs)}", foreign=theirs)
+
+
 def roll(params: dict, check_mode: bool) -> dict:
     masker = Masker()
     project = Project.load(DockerCli(masker), *project_arguments(params))
@@ -231,9 +254,11 @@ def roll(params: dict, check_mode: bool) -> dict:
     with module_lock({**params, "state_dir": state_dir}, check_mode):
         services = list(project.services) if params["services"] is None else params["services"]
         settings = Settings(services, options, state_dir=state_dir, **{key: params[key] for key in SETTINGS})
+        check_env_file(project, params)
         rollout = Rollout(project, settings, masker)
         waves = rollout.plan()
         result = rollout.outline(waves) if check_mode else rollout.run(waves)
+        check_env_file(project, params)
         names = [[item.service for item in wave] for wave in waves]
         return {"waves": names, "not_running": rollout.not_running, **result}
 
@@ -250,6 +275,8 @@ def main() -> None:
             "settle": {"type": "float", "default": 1},
             "failure_log": {"type": "list", "elements": "str", "default": []},
             "mask_variables": {"type": "list", "elements": "str", "default": []},
+            "fingerprints": {"type": "dict", "default": {}},
+            "fingerprint_key": {"type": "str", "no_log": True},
             "accept_weak": {"type": "bool", "default": False},
             "log_dir": {"type": "path"},
             "progress": {"type": "path"},

@@ -131,11 +131,20 @@ ledger:
   returned: success
   type: dict
   sample: {entries: 412, problem: ""}
+clock:
+  description:
+    - The host's time in seconds, by the clock that people read (C(wall), since 1970) and by the one that nobody sets
+      (C(boot), since the machine was started).
+  returned: success
+  type: dict
+  sample: {wall: 1767225600.0, boot: 4711.0}
 took_over:
   description: The rotation whose dead lock was taken over.
   returned: O(action=take)
   type: str
 """
+
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.chat4all.secrets.plugins.module_utils import state as states
@@ -182,6 +191,7 @@ def carry_out(params: dict, check_mode: bool) -> dict:
         "outcomes": current.get("outcomes", {}),
         "highest_serial": current.get("serials", {}).get(params["store_id"], 0),
         "ledger": {"entries": entries, "problem": problem},
+        "clock": {"wall": time.time(), "boot": states.boot_seconds()},
         "took_over": taken_over,
     }
 

@@ -51,6 +51,16 @@ options:
         out as they were typed.
     type: dict
     required: true
+  replaces:
+    description:
+      - Keyed fingerprints of the values that may be replaced, a list by variable. Where the file holds another value,
+        somebody else has set it, and nothing is written.
+      - A variable that the file lacks, or that is not named here, may always be written.
+    type: dict
+    default: {}
+  fingerprint_key:
+    description: Key (hexadecimal) of the fingerprints.
+    type: str
   owner:
     description:
       - Name or number of the user that owns the file, the owner of the folder by default.
@@ -132,6 +142,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.files import (
     check_plain_file,
     read_plain_file,
 )
+from ansible_collections.chat4all.secrets.plugins.module_utils.fingerprints import foreign
 from ansible_collections.chat4all.secrets.plugins.module_utils.quiet_module import QuietModule
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import LOCK_ARGUMENTS, module_lock
 
@@ -267,6 +278,10 @@ def work(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
     with module_lock(params, check_mode):
         file = look(path, uid, gid, owner=uid)
+        theirs = foreign(file.text, path, params["fingerprint_key"], params["replaces"])
+        if theirs:
+            what = " and ".join(theirs)
+            raise SecretsError(f"{path}: somebody else has changed {what}; nothing was written", foreign=theirs)
         group = file.gid if params["group"] is None else _number("group", params["group"])
         env, added, updated = variables(file, values, group)
         writes = []
@@ -300,7 +315,8 @@ def _number(option: str, name: str) -> int:
 
 def shown(params: dict[str, Any]) -> dict[str, Any]:
     """Return the options without any value."""
-    return {**params, "values": dict.fromkeys(params["values"], "(a value)")}
+    hidden = {"values": dict.fromkeys(params["values"], "(a value)"), "fingerprint_key": "(a key)"}
+    return {**params, **{name: text for name, text in hidden.items() if params.get(name)}}
 
 
 def secret_values(params: dict[str, Any]) -> list[str]:
@@ -315,6 +331,8 @@ def main() -> None:
         argument_spec={
             "path": {"type": "path", "required": True},
             "values": {"type": "dict", "required": True},
+            "replaces": {"type": "dict", "default": {}},
+            "fingerprint_key": {"type": "str", "no_log": True},
             "owner": {"type": "str"},
             "group": {"type": "str"},
             "example": {"type": "bool", "default": False},
@@ -326,7 +344,7 @@ def main() -> None:
     try:
         result = work(module.params, module.check_mode)
     except SecretsError as error:
-        module.fail_json(msg=error.message)
+        module.fail_json(msg=error.message, **error.details)
     if not module._diff:
         del result["diff"]
     module.exit_json(**result)

@@ -117,7 +117,7 @@ class Deployment:
             task_vars=self.task_vars,
         )
         if result.get("failed"):
-            details = {key: value for key, value in result.items() if key in ("service", "reason", "log")}
+            details = {key: value for key, value in result.items() if key in ("service", "reason", "log", "foreign")}
             raise SecretsError(self._reason(name, result), **details)
         return result
 
@@ -157,9 +157,9 @@ class Deployment:
             self.line("open", f"the lock of {taken['took_over']} was dead: taken over")
         return taken
 
-    def release(self, holder: dict[str, str], **arguments: Any) -> None:
-        """End the deployment's lock, and have the target remember the store's serial."""
-        self.state("release", **holder, store_id=self.store.id, serial=self.store.serial, **arguments)
+    def release(self, holder: dict[str, str], **arguments: Any) -> dict[str, Any]:
+        """End the deployment's lock, and have the target remember the store's serial; returns what it remembers."""
+        return self.state("release", **holder, store_id=self.store.id, serial=self.store.serial, **arguments)
 
     def project(self) -> dict[str, Any]:
         """Return the options by which modules are told the Compose project."""

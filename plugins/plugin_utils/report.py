@@ -143,7 +143,10 @@ def summary(facts: dict[str, Any], user: str, outcome: dict[str, Any]) -> list[s
 def stopped(name: str, step: str, reason: str, fields: Iterable[tuple[str, str]]) -> list[str]:
     """Return the block with which every failure ends; customer impact comes first in ``fields``."""
     lines = textwrap.wrap(
-        f"STOPPED  {name} at {step.replace('_', ' ')}: {reason}", WIDTH, subsequent_indent="         "
+        f"STOPPED  {name} at {step.replace('_', ' ')}: {reason}",
+        WIDTH,
+        subsequent_indent="         ",
+        break_on_hyphens=False,
     )
     for label, text in fields:
         lines += field(label, text, width=11)

@@ -15,11 +15,12 @@ import datetime
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.generate import generate
+from ansible_collections.chat4all.secrets.plugins.module_utils.state import boot_seconds
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import (
     Deployment,
@@ -30,6 +31,16 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import
 
 # Seconds without a session of the old user before it counts as drained, and how long that may take.
 DRAIN = {"quiet": 2, "timeout": 60}
+
+# What the services have while the target cannot be reached, by the step in which it was lost.
+UNREACHED = {
+    **dict.fromkeys(("create", "set", "test", "publish"), "as before, on the old, valid password"),
+    **dict.fromkeys(("roll_out", "drain", "finish", "back"), "on the old or the new password; both are valid"),
+    "revoke": "on the new, valid password",
+}
+
+# Seconds by which a clock that is steered, not set, may be wrong.
+CLOCK_SLACK = 2
 
 # What a rerun does, by the phase that it finds.
 RESUMED = {
@@ -121,9 +132,9 @@ class Rotation:
             "keep", **self.holder, store_id=store.id, serial=store.serial, record=record, ledger=ledger
         )
 
-    def _release(self, ledger: list[dict[str, Any]], result: str, **outcome: Any) -> None:
-        """End the lock, and have the target remember how the rotation ended."""
-        self.deployment.release(self.holder, outcome={self.name: {"result": result, **outcome}}, ledger=ledger)
+    def _release(self, ledger: list[dict[str, Any]], result: str, **outcome: Any) -> dict[str, Any]:
+        """End the lock, and have the target remember how the rotation ended; returns its memory."""
+        return self.deployment.release(self.holder, outcome={self.name: {"result": result, **outcome}}, ledger=ledger)
 
     def credential_info(self, facts: dict[str, Any], entry: dict[str, Any], **arguments: Any) -> dict[str, Any]:
         return self.deployment.module(f"{facts['modules']}_credential_info", **self._server(facts, entry), **arguments)
@@ -190,7 +201,7 @@ class Rotation:
                 f"wait, or end it now: ansible-playbook playbooks/revoke.yml -e revoke={self.name} -e end_grace=true"
             )
         held = (entry["previous"] if phase == "revoke" else entry.get("pending") or {}).get("rotation")
-        self.opened = {"rotation": held or f"r-{secrets.token_hex(2)}", "purpose": purpose, "started": time.time()}
+        self.opened = {"rotation": held or f"r-{secrets.token_hex(2)}", "purpose": purpose, "began": boot_seconds()}
         if deployment.check_mode:
             memory = deployment.memory()
         else:
@@ -200,6 +211,7 @@ class Rotation:
                 record={"credential": self.name, "rotation": self.id},
                 ledger=self.records("open", state="resumed", slot=entry.get("pending")) if held else [],
             )
+        self.opened["clock"] = memory["clock"]
         try:
             unfinished = next((record for record in memory["records"] if record.get("credential") == self.name), {})
             return self._look(entry, phase, memory, unfinished if held else None)
@@ -224,11 +236,7 @@ class Rotation:
         published = deployment.published(facts, entry)
         replacing = self.arguments["drift"] == "replace"
         if not published and not replacing:
-            raise SecretsError(
-                f"DRIFT {name}: .env holds another {' or '.join(sorted(facts['variables'].values()))} than the store; "
-                "to put the store's value back: ansible-playbook playbooks/provision.yml -e drift=replace; "
-                "to take .env's value over: -e drift=accept"
-            )
+            raise self._drift(sorted(facts["variables"].values()))
         self._server(facts, entry)  # consumers of a server that is down are unhealthy: it is the reason
         logins = self.log_in(facts, entry, "current", "pending")["logins"]
         self.opened["own_refusals"] = sum(login["status"] == "rejected" for login in logins.values())
@@ -395,6 +403,44 @@ class Rotation:
             self.deployment.line("set", f"{user} has the new password; the old one is refused from now on")
         return {"changed": result["changed"], "login": result["login"]}
 
+    def _publish(self, label: str, *replaced: str, **arguments: Any) -> dict[str, Any]:
+        """Have ``.env`` hold a slot's values, unless it holds others than those of the slots ``replaced``."""
+        entry = self.entry()
+        slots = [self.slot(entry, label), *[entry[other] for other in replaced if entry.get(other)]]
+        with self._naming_drift():
+            return self.deployment.publish(
+                self.opened["env_file"],
+                self.deployment.env_values(self.facts, entry, slots[0]),
+                replaces={} if self.arguments["drift"] == "replace" else self._known(*slots),
+                fingerprint_key=self.deployment.store.fingerprint_key.hex(),
+                holder=self.holder,
+                **arguments,
+            )
+
+    def _known(self, *slots: dict[str, Any]) -> dict[str, list[str]]:
+        """Return the fingerprints of slots' values by variable."""
+        store = self.deployment.store
+        return {
+            variable: [store.fingerprint(slot[part]) for slot in slots]
+            for part, variable in self.facts["variables"].items()
+        }
+
+    @contextlib.contextmanager
+    def _naming_drift(self) -> Iterator[None]:
+        try:
+            yield
+        except SecretsError as error:
+            if not error.details.get("foreign"):
+                raise
+            raise self._drift(error.details["foreign"]) from None
+
+    def _drift(self, variables: list[str]) -> SecretsError:
+        return SecretsError(
+            f"DRIFT {self.name}: .env holds another {' or '.join(variables)} than the store; "
+            "to put the store's value back: ansible-playbook playbooks/provision.yml -e drift=replace; "
+            "to take .env's value over: -e drift=accept"
+        )
+
     def test(self) -> dict[str, Any]:
         """Look at the login over the consumers' network, in every database, that ``set`` has tried last."""
         entry = self.entry()
@@ -413,34 +459,32 @@ class Rotation:
 
     def publish(self) -> dict[str, Any]:
         """Write user name and password to .env together."""
-        entry = self.entry()
-        pending = self.slot(entry, "pending")
-        result = self.deployment.publish(
-            self.opened["env_file"],
-            self.deployment.env_values(self.facts, entry, pending),
-            holder=self.holder,
-            ledger=self.records("test", "publish", slot=pending),
-        )
+        pending = self.slot(self.entry(), "pending")
+        result = self._publish("pending", "current", ledger=self.records("test", "publish", slot=pending))
         self.deployment.line("publish", "1 file" if result["changed"] else "1 file, written before")
         return {"changed": result["changed"]}
 
     def roll_out(self) -> dict[str, Any]:
         """Replace the stale consumers in waves, each verified before its old container goes."""
-        result = self._replace("roll_out")
+        result = self._replace("roll_out", "pending")
         gaps = {name: done["gap_s"] for name, done in result["services"].items() if done.get("gap_s")}
         return {"changed": result["changed"], "gaps": gaps, "addresses": result["addresses"]}
 
-    def _replace(self, step: str) -> dict[str, Any]:
+    def _replace(self, step: str, label: str) -> dict[str, Any]:
+        """Replace the stale consumers; ``.env`` has to hold that slot's values all the while."""
         skipped = self.arguments["skip_services"]
         folder = os.path.join(self.deployment.state_dir, "runs", self.id)
         progress = os.path.join(folder, f"{step}-{int(time.time())}.jsonl")
-        with ProgressReader(self.deployment, progress, step):
+        published = {variable: known[0] for variable, known in self._known(self.slot(self.entry(), label)).items()}
+        with self._naming_drift(), ProgressReader(self.deployment, progress, step):
             return self.deployment.module(
                 "compose_rollout",
                 **self.deployment.project(),
                 services=[name for name in self.facts["consumers"] if name not in skipped],
                 options=self.deployment.arguments["services"],
                 mask_variables=[self.facts["variables"]["password"]],
+                fingerprints=published,
+                fingerprint_key=self.deployment.store.fingerprint_key.hex(),
                 accept_weak=self.arguments["accept_weak"],
                 log_dir=folder,
                 progress=progress,
@@ -508,8 +552,8 @@ class Rotation:
         done = self.records("drain", "finish", slot=entry["current"]) if ours else []
         own_refusals = self.opened["own_refusals"] + 1
         if self.facts["strategy"] == "pair":
-            since = {"refused_since": int(self.opened["started"]), "own_refusals": own_refusals}
-            refused = self.credential("absent", previous, entry, ledger=done, **since)["refused_logins"]
+            since = {"refused_since": int(self.opened["clock"]["wall"]), "own_refusals": own_refusals}
+            refused = self._disable("revoke", previous, entry, ledger=done, **since)["refused_logins"]
             done = []
         else:
             login = self.log_in(self.facts, entry, "previous")["logins"]["previous"]
@@ -529,7 +573,7 @@ class Rotation:
     def _count_refused(self, own_refusals: int | None = None) -> int | None:
         """Return how many logins were refused in this run; what was tried on purpose is left out."""
         own = self.opened["own_refusals"] if own_refusals is None else own_refusals
-        since = int(self.opened["started"])
+        since = int(self.opened["clock"]["wall"])
         try:
             info = self.credential_info(self.facts, self.entry(), refused_since=since, own_refusals=own)
         except SecretsError:
@@ -546,7 +590,7 @@ class Rotation:
             seconds=self.facts["interval"]
         )
         outcome = {
-            "seconds": round(time.time() - self.opened["started"], 1),
+            "seconds": round(boot_seconds() - self.opened["began"], 1),
             "refused": refused,
             "gaps": self.arguments["rolled"].get("gaps", {}),
             "skipped": self.arguments["skip_services"],
@@ -556,7 +600,11 @@ class Rotation:
         }
         rotated = self.opened["purpose"] == "rotate" and self.opened["phase"] in ("new", "forward", "revoke_first")
         measured = {key: outcome[key] for key in ("seconds", "gaps")} if rotated else {}
-        self._release(ledger, "ok", **measured)
+        clock = self._release(ledger, "ok", **measured)["clock"]
+        moved = {name: clock[name] - before for name, before in self.opened["clock"].items()}
+        if abs(moved["wall"] - moved["boot"]) > CLOCK_SLACK:
+            # The log was searched from a moment that the clock, which was set meanwhile, does not know any more.
+            outcome["refused"] = None
         deployment.show(report.summary(self.facts, entry["current"]["user"], outcome), color="green")
 
     # -- back
@@ -592,7 +640,8 @@ class Rotation:
         except SecretsError as error:
             aborting, step, reason = False, "back", f"{error.message} (going back after {step}: {reason})"
             working = f"{user} is valid; not every service may be back on it yet"
-            rerun = "goes on going back"
+            going_back = (self.entry().get("pending") or {}).get("direction") == "back"
+            rerun = "goes on going back" if going_back else "goes on with the same new password"
         if aborting:
             deployment.show(report.aborted(self.name, step, user, working), color="green")
             return {"changed": True}
@@ -607,23 +656,44 @@ class Rotation:
         }
 
     def _go_back(self, pending: dict[str, Any], step: str) -> None:
-        deployment = self.deployment
         self.note(self.records(step, state="going back", slot=pending), step=step)
         self.change(lambda stored: stored["pending"].update(direction="back"))
         entry = self.entry()
         if self.facts["strategy"] == "single_user":
             # In place there is no second login: the old password has to be set again before anybody goes back to it.
             self.credential("present", entry["current"], {**entry, "current": pending})
-        old = deployment.env_values(self.facts, entry, entry["current"])
-        deployment.publish(self.opened["env_file"], old, holder=self.holder)
-        self._replace("back")
+        self._publish("current", "pending")
+        self._replace("back", "current")
         if self.facts["strategy"] == "pair":
-            self.credential("absent", pending, entry)
+            self._disable("back", pending, entry)
         self.change(lambda stored: stored.pop("pending"))
         aborting = self.opened["purpose"] == "abort"
         self._release(self.records("back", slot=pending), "aborted" if aborting else f"STOPPED at {step}")
 
+    def _disable(self, step: str, slot: dict[str, Any], entry: dict[str, Any], **arguments: Any) -> dict[str, Any]:
+        """End a login and its sessions; what somebody else has done to it meanwhile is said."""
+        result = self.credential("absent", slot, entry, **arguments)
+        for action in result["actions"]:
+            if "somebody else" in action:
+                self.deployment.line(step, f"{slot['user']}: the {action} is dead too")
+        return result
+
     # -- failures
+
+    def unreachable(self, step: str, reason: str) -> str:
+        """Say what it means that the connection to the target is lost; returns it in a line."""
+        deployment = self.deployment
+        reason = f"{deployment.host} unreachable: {' '.join(reason.split())}"
+        if step == "open":
+            begin = "before create" if self.arguments["purpose"] == "rotate" else "at open"
+            return f"STOPPED {begin}: {reason}. Nothing was changed."
+        services = UNREACHED[step]
+        if self.facts["strategy"] == "single_user" and step != "create":
+            services = "those that do not have the new password yet may be refused"
+        rerun = "goes on where this run stopped; what still works on the target is waited for"
+        fields = [("Services", services), ("Rerun", rerun)]
+        deployment.show(report.stopped(self.name, step, reason, fields), color="red")
+        return reason
 
     def remember(self, step: str, error: SecretsError) -> None:
         """Have the target remember why a step failed, for the block that ``back`` shows."""

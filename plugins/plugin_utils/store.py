@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import hmac
 import io
 import os
 import secrets
@@ -27,6 +26,7 @@ from ansible.parsing.vault import (
 )
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import atomic_write, file_lock, read_plain_file
+from ansible_collections.chat4all.secrets.plugins.module_utils.fingerprints import fingerprint
 
 try:
     from ruamel.yaml import YAML
@@ -287,7 +287,7 @@ class Store:
 
     def fingerprint(self, value: str) -> str:
         """Return a keyed fingerprint (16 hexadecimal digits): equal for equal values, and says nothing of them."""
-        return hmac.new(self.fingerprint_key, value.encode(), hashlib.sha256).hexdigest()[:16]
+        return fingerprint(self.fingerprint_key, value)
 
     def names(self) -> list[str]:
         """Return the names of the credentials."""

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "images"), str(ROOT / "tests" / "stack")]
 
 import engine  # noqa: E402
+import faults  # noqa: E402
 import images  # noqa: E402
 import python  # noqa: E402
 from system import BUILD, SetupError, clean_build  # noqa: E402
@@ -55,6 +56,8 @@ def prepare(purpose: str) -> None:
             engine.ensure_compose()
             images.make(image for image in images.IMAGES if image.demo or purpose == "test")
         python.ensure("run" if purpose == "demo" else "test")
+        if purpose == "test":
+            faults.ensure()
         link_collection()
 
 

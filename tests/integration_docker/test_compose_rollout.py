@@ -37,6 +37,8 @@ DEFAULTS: dict[str, Any] = {
     "failure_log": [],
     "mask_variables": ["PW"],
     "accept_weak": False,
+    "fingerprints": {},
+    "fingerprint_key": None,
     "log_dir": None,
     "progress": None,
     "state_dir": None,

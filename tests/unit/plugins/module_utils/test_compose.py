@@ -225,7 +225,7 @@ def test_what_compose_says_is_shown_without_what_it_quotes(tmp_path, said, shown
 
 
 def labels(*values: str) -> str:
-    return "\t".join(values)
+    return json.dumps(values)
 
 
 def test_the_project_is_found_by_its_containers_labels(tmp_path):
@@ -299,4 +299,4 @@ def test_create_keeps_the_number_of_what_is_needed(tmp_path):
     services = {"db": {}, "a": {"depends_on": {"db": {}}}, "alone": {}}
     docker = FakeDocker(model(services), [inspected("db"), inspected("db", 2), inspected("a"), inspected("alone")])
     project(tmp_path, docker).create(["a"], {"a": 2}, "--no-recreate")
-    assert docker.calls[-1][-4:] == ("--no-recreate", "--scale=a=2", "--scale=db=2", "a")
+    assert docker.calls[-1][-5:] == ("--no-recreate", "--scale=a=2", "--scale=db=2", "--", "a")

@@ -28,6 +28,8 @@ PARAMS = {
     "settle": 1.0,
     "failure_log": [],
     "accept_weak": False,
+    "fingerprints": {},
+    "fingerprint_key": None,
     "log_dir": None,
     "progress": None,
 }

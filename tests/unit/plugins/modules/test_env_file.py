@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 from ansible.module_utils import basic
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.module_utils.fingerprints import fingerprint
 from ansible_collections.chat4all.secrets.plugins.modules import env_file
 
 VALUES = {"POSTGRES_USER": "chat4all_1", "POSTGRES_PASSWORD": "n3w-$ecret 'value'"}
 DEFAULTS = {
+    "replaces": {},
+    "fingerprint_key": None,
     "owner": None,
     "group": None,
     "example": False,
@@ -25,6 +28,9 @@ DEFAULTS = {
     "holder": None,
     "ledger": [],
 }
+
+KEY = bytes(range(32))
+KNOWN = {"PASSWORD": [fingerprint(KEY, "new"), fingerprint(KEY, "ours")]}
 
 
 def run(folder: Path, check_mode: bool = False, name: str = ".env", **options: object) -> dict:
@@ -185,6 +191,21 @@ def test_a_wrong_option_is_one_clear_line(tmp_path: Path, options: dict, message
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("there", ["PASSWORD=ours", "PASSWORD='new'", "OTHER=1"])
+def test_a_value_that_is_known_is_replaced(tmp_path: Path, there: str) -> None:
+    (tmp_path / ".env").write_text(f"{there}\n")
+    run(tmp_path, values={"PASSWORD": "new"}, replaces=KNOWN, fingerprint_key=KEY.hex())
+    assert "new" in (tmp_path / ".env").read_text()
+
+
+@pytest.mark.parametrize("there", ["PASSWORD=theirs", "PASSWORD=ours\nPASSWORD=theirs", "PASSWORD=$OTHER", "PASSWORD"])
+def test_a_value_that_somebody_else_has_set_is_not_replaced(tmp_path: Path, there: str) -> None:
+    (tmp_path / ".env").write_text(f"{there}\n")
+    with pytest.raises(SecretsError, match="somebody else has changed PASSWORD; nothing was written"):
+        run(tmp_path, values={"PASSWORD": "new"}, replaces=KNOWN, fingerprint_key=KEY.hex())
+    assert (tmp_path / ".env").read_text() == f"{there}\n"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_the_owner_of_the_folder_owns_the_files(tmp_path: Path) -> None:
     os.chown(tmp_path, 12345, 23456)
@@ -217,9 +238,11 @@ def test_the_result_holds_no_value_and_its_path_is_readable(tmp_path: Path, monk
         path.mkdir()
     logged: list[object] = []
     monkeypatch.setattr(basic.AnsibleModule, "log", lambda self, *arguments, **more: logged.append((arguments, more)))
-    result = module_output(monkeypatch, capsys, path=str(path), values=VALUES)
+    known = {"replaces": KNOWN, "fingerprint_key": KEY.hex()}
+    result = module_output(monkeypatch, capsys, path=str(path), values=VALUES, **known)
     assert result.get("failed", False) == refused
     assert str(path) in result["msg" if refused else "path"]
     assert "n3w-" not in json.dumps(result) + repr(logged)
+    assert KEY.hex() not in json.dumps(result) + repr(logged)
     assert '"chat4all_1"' not in json.dumps(result)
     assert logged

@@ -1,0 +1,29 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests" / "stack"), str(ROOT / "tests" / "faults")]
+
+from moments import provisioned  # noqa: E402
+from stack import Stack  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def stack(request):
+    """The demo stack, running; its name is the test module's."""
+    name = request.module.__name__.rsplit(".", 1)[-1].removeprefix("test_").replace("_", "-")
+    with Stack(f"faults-{name}") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def plays(stack, tmp_path_factory):
+    return provisioned(tmp_path_factory.mktemp("inventory"), stack)

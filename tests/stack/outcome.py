@@ -1,0 +1,156 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What must hold when a rotation has ended, however it came there; looked at from outside."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
+from ansible_collections.chat4all.secrets.plugins.module_utils.ledger import Ledger
+from ansible_collections.chat4all.secrets.plugins.module_utils.state import ledger_end
+from plays import Plays
+from stack import SHADOWING, Stack
+
+
+class Login(NamedTuple):
+    user: str
+    password: str
+
+
+def published(stack: Stack) -> Login:
+    """Return the login that ``.env`` gives to the consumers."""
+    env = dotenv.values((stack.directory / ".env").read_text())
+    return Login(env.get("POSTGRES_USER", "chat4all"), env["POSTGRES_PASSWORD"])
+
+
+def stored(plays: Plays, slot: str = "current") -> Login | None:
+    """Return the login of a slot of the store."""
+    found = plays.store()["secrets_credentials"]["postgres"].get(slot)
+    return Login(found["user"], found["password"]) if found else None
+
+
+def log_in(stack: Stack, login: Login) -> str:
+    """Log in over the containers' network; return what the server says: ``accepted``, or why not."""
+    user, password = (re.sub(r"(['\\])", r"\\\1", part) for part in login)
+    connect = f"\\connect \"host=postgres user='{user}' password='{password}' dbname=chat4all\"\n"
+    [server] = stack.containers("postgres")
+    done = subprocess.run(
+        ["docker", "exec", "-i", server, "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-U", "chat4all", "-d", "chat4all"],
+        input=f"{connect}SELECT 'accepted';\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or done.stderr.strip()
+
+
+def containers(stack: Stack) -> list[dict[str, Any]]:
+    """Return ``docker inspect`` of every container of the project, stopped ones too."""
+    mine = f"label=com.docker.compose.project={stack.project}"
+    ids = stack.docker("ps", "--all", "--quiet", "--filter", mine).split()
+    return json.loads(stack.docker("inspect", *ids)) if ids else []
+
+
+WORK = "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/work').read()"
+
+
+def services_work(stack: Stack, timeout: float = 30) -> None:
+    """Every consumer logs in anew, reads and writes; one that passes requests on may need a moment to be found again."""
+    deadline = time.monotonic() + timeout
+    for name in stack.consumers:
+        [container] = stack.containers(name)
+        while (said := _said(container)) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert not said, f"{name} does not work: {said}"
+
+
+def _said(container: str) -> str:
+    """Have a consumer work; return why it does not."""
+    command = ["docker", "exec", container, "python3", "-c", WORK]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stderr[-200:] if done.returncode else ""
+
+
+def deployed(stack: Stack, container: dict[str, Any]) -> Login:
+    """Return the login that a consumer's container was given, by its environment or as a file."""
+    env = dict(pair.split("=", 1) for pair in container["Config"]["Env"])
+    password = env.get("SPRING_DATASOURCE_PASSWORD")
+    if password is None:
+        password = stack.docker("exec", container["Id"], "cat", "/run/secrets/db_password")
+    return Login(env["SPRING_DATASOURCE_USERNAME"], password)
+
+
+def left_to_do(stack: Stack) -> list[str]:
+    """Return what a plain ``docker compose up -d`` would make or make anew."""
+    done = subprocess.run(
+        ["docker", "compose", "up", "-d", "--dry-run"],
+        cwd=stack.directory,
+        env={name: value for name, value in os.environ.items() if not name.startswith(SHADOWING)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "DRY-RUN MODE" in done.stderr, done.stderr
+    return re.findall(r"Container \S+ +(?:Recreate|Creating)\b", done.stderr)
+
+
+def check_end(
+    stack: Stack, plays: Plays, dead: Iterable[Login] = (), others: Iterable[str] = ("migrate", "postgres", "proxy")
+) -> None:
+    """Assert that one login is stored, published, deployed and valid, that the ``dead`` ones are refused, and that
+    nothing is left behind: no unfinished value, no lock, no stray container, nothing for ``docker compose up``."""
+    entry = plays.store()["secrets_credentials"]["postgres"]
+    current = stored(plays)
+    # A revoked value is kept, to recognize a server that was restored.
+    left = entry.get("pending") or "revoked" not in entry.get("previous", {"revoked": ""})
+    assert not left, f"unfinished in the store: {sorted(entry)}"
+    assert published(stack) == current, ".env and store disagree"
+
+    services = {*others, *stack.consumers}
+    found = containers(stack)
+    names = [one["Config"]["Labels"]["com.docker.compose.service"] for one in found]
+    assert sorted(names) == sorted(services), f"stray or missing containers: {[one['Name'] for one in found]}"
+    for name, one in zip(names, found, strict=True):
+        state = one["State"]
+        if name == "migrate":
+            assert (state["Status"], state["ExitCode"]) == ("exited", 0), f"{name}: {state['Status']}"
+            continue
+        assert state["Status"] == "running", f"{name}: {state['Status']}"
+        assert state.get("Health", {}).get("Status", "healthy") == "healthy", f"{name}: {state['Health']['Status']}"
+        if name in stack.consumers:
+            assert deployed(stack, one) == current, f"{name} was not given what is stored"
+    services_work(stack)
+    assert left_to_do(stack) == []
+
+    assert log_in(stack, current) == "accepted"
+    for login in dead:
+        assert "authentication failed" in (said := log_in(stack, login)), f"{login.user}, which shall be dead: {said}"
+    may = "SELECT rolname FROM pg_authid WHERE rolcanlogin AND rolpassword IS NOT NULL AND rolname NOT LIKE '%_admin'"
+    assert stack.psql(may).split() == [current.user], "more than one login of the application is valid"
+
+    check_unlocked(stack.directory / ".chat4all")
+
+
+def check_unlocked(state_dir: Path) -> None:
+    """Assert that nobody holds the deployment, no rotation is remembered as unfinished, and the ledger is intact."""
+    state = json.loads((state_dir / "state.json").read_text())
+    entries, problem = Ledger(str(state_dir)).verify(ledger_end(state))
+    assert entries
+    assert not problem, f"the ledger: {problem}"
+    assert not state.get("lease"), f"a lease is left: {state['lease']}"
+    assert not state.get("records"), f"a rotation is left: {state['records']}"
+    with (state_dir / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    litter = [path.name for path in state_dir.parent.iterdir() if path.name.endswith(".tmp")]
+    assert not litter, f"temporary files are left: {litter}"
