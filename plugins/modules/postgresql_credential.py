@@ -106,7 +106,7 @@ options:
     description: As with M(chat4all.secrets.postgresql_credential_info); for O(state=absent).
     type: float
   own_refusals:
-    description: As with M(chat4all.secrets.postgresql_credential_info), the login that this module tries included.
+    description: As with M(chat4all.secrets.postgresql_credential_info); the login that this module tries comes on top.
     type: int
     default: 0
   admin_login:
@@ -257,7 +257,8 @@ def work(params: dict, check_mode: bool) -> dict:
         if params["state"] == "absent":
             result = login.absent()
             if params["refused_since"] is not None:
-                result["refused_logins"] = login.refused_logins(params["refused_since"], params["own_refusals"])
+                ours = params["own_refusals"] + ("password authentication failed" in result["refused"])
+                result["refused_logins"] = login.refused_logins(params["refused_since"], ours)
             return result
         return login.present_single_user() if single_user else login.present_pair()
 

@@ -147,7 +147,8 @@ class Rotation:
             strategy=self.facts["strategy"],
             credential=_login(slot),
             current=_login(entry["current"]),
-            admin_login=entry.get("admin"),
+            # In place the one user stays what it is, and needs nobody beside it.
+            admin_login=entry.get("admin") if self.facts["strategy"] == "pair" else None,
             state_dir=self.deployment.state_dir,
             holder=self.holder,
             **arguments,
@@ -161,7 +162,8 @@ class Rotation:
             "host": facts["service"],
             "port": facts["port"],
             "owner": entry.get("role") or facts["role"],
-            "admin": entry.get("admin"),
+            # Where the socket asks for a password, the application's own login is the first superuser's.
+            "admin": entry.get("admin") or _login(entry["current"]),
         }
 
     def log_in(self, facts: dict[str, Any], entry: dict[str, Any], *labels: str, **arguments: Any) -> dict[str, Any]:
@@ -384,7 +386,7 @@ class Rotation:
         def add(stored: dict[str, Any]) -> None:
             stored["pending"] = pending
             # The server's own superuser loses its password with the first rotation: another way in comes before.
-            if not stored.get("admin"):
+            if self.facts["strategy"] == "pair" and not stored.get("admin"):
                 stored["admin"] = {"user": f"{entry['role']}_admin", "password": generate().value}
 
         self.change(add)
@@ -550,16 +552,15 @@ class Rotation:
         previous = self.slot(entry, "previous")
         ours = previous["rotation"] == self.id
         done = self.records("drain", "finish", slot=entry["current"]) if ours else []
-        own_refusals = self.opened["own_refusals"] + 1
         if self.facts["strategy"] == "pair":
-            since = {"refused_since": int(self.opened["clock"]["wall"]), "own_refusals": own_refusals}
+            since = {"refused_since": int(self.opened["clock"]["wall"]), "own_refusals": self.opened["own_refusals"]}
             refused = self._disable("revoke", previous, entry, ledger=done, **since)["refused_logins"]
             done = []
         else:
             login = self.log_in(self.facts, entry, "previous")["logins"]["previous"]
             if login["status"] != "rejected":
                 raise SecretsError(f"the old password of {previous['user']} is {login['status']}, not rejected")
-            refused = self._count_refused(own_refusals)
+            refused = self._count_refused(tried=1)
         done += self.records("revoke", slot=previous)
         refused_at = report.clock()
         self.change(lambda stored: stored["previous"].update(revoked=now().isoformat()))
@@ -570,9 +571,9 @@ class Rotation:
             self.note(done)
         return {"changed": True}
 
-    def _count_refused(self, own_refusals: int | None = None) -> int | None:
+    def _count_refused(self, tried: int = 0) -> int | None:
         """Return how many logins were refused in this run; what was tried on purpose is left out."""
-        own = self.opened["own_refusals"] if own_refusals is None else own_refusals
+        own = self.opened["own_refusals"] + tried
         since = int(self.opened["clock"]["wall"])
         try:
             info = self.credential_info(self.facts, self.entry(), refused_since=since, own_refusals=own)
