@@ -114,10 +114,11 @@ def install(points: Points) -> None:
 
     def observed_run(*arguments, **options):
         operation = engine_command(arguments[0] if arguments else options.get("args"))
+        check = options.pop("check", False)
         if not operation:
-            return run(*arguments, **options)
+            return run(*arguments, check=check, **options)
         points.reach(operation, "before")
-        done = run(*arguments, **options)
+        done = run(*arguments, check=check, **options)
         points.reach(operation, "after")
         return done
 
