@@ -27,6 +27,7 @@ check: setup-check ## the quick tests: lint, sanity, units
 test: setup-test ## every test: check, then the tests with containers, then molecule
 	@python tests/images/images.py --list
 	@tests/quality/check
+	@tests/quality/artifact
 	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider tests/integration_docker
 	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider tests/crash tests/faults
 	@tests/quality/molecule

@@ -105,9 +105,12 @@ def remove_stacks() -> None:
 
 
 def ensure_compose() -> None:
-    """Have ``docker compose`` of version 2: Debian 13's package, unpacked as a plug-in of this user."""
+    """Have ``docker compose`` of version 2: Ubuntu's package, or Debian 13's, unpacked as a plug-in of this user."""
     # The plug-in exists from version 2 on; version 1 was the separate command docker-compose.
     if succeeds("docker", "compose", "version"):
+        return
+    if succeeds("apt-cache", "show", "docker-compose-v2"):
+        install("Docker Compose v2", "docker-compose-v2")
         return
     if not (shutil.which("apt-get") and shutil.which("dpkg") and KEYRING.exists()):
         raise SetupError("Docker Compose v2 is missing: install it, see https://docs.docker.com/compose/install/")
