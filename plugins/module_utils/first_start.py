@@ -99,9 +99,9 @@ def merged(path: str, service: str, pinned: dict[str, Any]) -> str:
     document = yaml.load(content.decode()) or {}
     if document.get("services") is None:
         document["services"] = {}
-    target = document["services"]
-    if target.get(service) is None:
-        target[service] = {}
+    if document["services"].get(service) is None:
+        document["services"][service] = {}
+    target = document["services"][service]
     for key, value in pinned.items():
         present = target.get(key)
         if isinstance(value, dict) and isinstance(present, list):

@@ -223,19 +223,24 @@ def test_two_projects_of_one_folder_need_a_name(box):
         box.compose("-p", "test-compose-other", "down", "--timeout", "0")
 
 
+def drift(box):
+    project = box.project()
+    return project.image_drift(project.containers(["a", "b"]))
+
+
 def test_a_moved_tag_is_image_drift(box):
     other = "chat4all-test/compose-drift:1"
     box.docker("tag", IMAGE, other)
     try:
         box.write({"a": service(image=other), "b": service()})
         box.up()
-        assert box.project().image_drift(["a", "b"]) == []
+        assert drift(box) == []
         # Another image, made without a build: the same content, committed.
         box.docker("commit", box.containers("a")[0].id, other)
-        [line] = box.project().image_drift(["a", "b"])
+        [line] = drift(box)
         assert line.startswith(f"{box.name}-a-1 runs another image than {other}")
         box.docker("rmi", other)
-        [line] = box.project().image_drift(["a", "b"])
+        [line] = drift(box)
         assert "not here any more" in line
     finally:
         box.remove()
