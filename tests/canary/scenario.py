@@ -355,7 +355,7 @@ class Scenario:
         self.roll_out_fails()
         self.late_steps_fail()
         self.killed("set", r"Using module file .*/postgresql_credential\.py", "SSH: EXEC")
-        self.killed("roll out", r"^\d\d:\d\d:\d\d db1 +roll out ")
+        self.killed("roll out", r"^\d\d:\d\d:\d\d db1 +roll out ", then="abort")
         self.grace()
         self.run("provision again", "provision.yml", ends=0)
 
@@ -380,7 +380,7 @@ class Scenario:
         locked = {r"canceling statement due to lock timeout": partial(self.end, "locker")}
         self.rotate("set fails, roles locked", ends=2, shows=stopped + "set", at=locked)
         with self.no_login(self.idle_user):
-            self.rotate("test fails, login refused", ends=2, shows=stopped + "test")
+            self.rotate("test fails, login refused", ends=2, shows=stopped + "(set|test)")
         self.publish_fails()
 
     def publish_fails(self) -> None:
@@ -419,13 +419,13 @@ class Scenario:
         """One roll-out, after which a rerun comes one step further each time."""
         old, stopped = self.current, "STOPPED  postgres at "
         foreign = self.hold("SELECT pg_sleep(300);", "foreign", old["user"], old["password"])
-        self.rotate("drain fails, a foreign session", ends=2, shows=stopped + "drain")
+        soon = ("-e", json.dumps({"rotate_drain": {"timeout": 3}}))
+        self.rotate("drain fails, a foreign session", *soon, ends=2, shows=stopped + "drain")
         self.end("foreign")
         foreign.wait()
         drained = r"^\d\d:\d\d:\d\d db1 +drain "
         self.rotate(
             "finish fails, store not writable",
-            *("-e", "ansible_ssh_retries=0"),
             ends=2,
             shows=stopped + "finish",
             at={drained: partial(self.seal, self.plays.folder)},
@@ -439,15 +439,16 @@ class Scenario:
         self.stack.wait()
         self.rotate("the rerun", ends=0, shows="only the old value's end is left")
 
-    def killed(self, step: str, *moments: str) -> None:
-        """End everything while a module works that has secrets in its memory, and go on."""
+    def killed(self, step: str, *moments: str, then: str = "rotate") -> None:
+        """End everything while a module works that has secrets in its memory; then go on, or back."""
         # Who runs a play is remembered with the lock: the state folder's control.
         who = {"LOGNAME": self.controls["state folder"]}
         *before, moment = moments
         self.rotate(f"killed at {step}", at=dict.fromkeys(before, lambda: None), killed=moment, **who)
         # What somebody turns on who wants to know why.
-        debug = {"ANSIBLE_DEBUG": "1"}
-        self.rotate(f"killed at {step}, the rerun", ends=0, shows="RESUME(.|\n)*ROTATED", **who, **debug)
+        who["ANSIBLE_DEBUG"] = "1"
+        shows = {"rotate": "RESUME(.|\n)*ROTATED", "abort": "ABORTED"}[then]
+        self.run(f"killed at {step}, {then}", f"{then}.yml", "-e", "rotate=postgres", ends=0, shows=shows, **who)
 
     def grace(self) -> None:
         self.plays.variables["secrets_catalog"] = {"postgres": {"grace": "1d"}}

@@ -103,3 +103,7 @@ class Plays:
             for variable, value in entry.get("init", {}).items():
                 if "PASSWORD" in variable:
                     yield f"{name}, {variable}", value
+
+    def secrets(self) -> set[str]:
+        """Return every secret value that the store holds now, and the vault password."""
+        return {self.password_file.read_text().strip(), *(value for _label, value in self.values(self.store()))}
