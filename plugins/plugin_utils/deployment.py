@@ -17,6 +17,7 @@ import socket
 import threading
 from typing import Any
 
+from ansible import constants
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
@@ -91,12 +92,17 @@ class Deployment:
 
     # -- modules
 
-    def require_pipelining(self) -> None:
-        """Refuse to work where Ansible would write a module's arguments to the target's disk."""
+    def require_discretion(self) -> None:
+        """Refuse to work where Ansible would show a module's arguments: on the target's disk, or in its own output."""
         if not self.action._is_pipelining_enabled("new"):
             raise SecretsError(
                 f"{self.host}: pipelining is off, so secrets would be written to temporary files there; "
                 "set ANSIBLE_PIPELINING=true (and not ANSIBLE_KEEP_REMOTE_FILES)"
+            )
+        if constants.DEFAULT_DEBUG:
+            raise SecretsError(
+                f"{self.host}: ANSIBLE_DEBUG prints the arguments of modules, secrets among them; unset it, "
+                "-vvvv shows all but these"
             )
 
     def would(self, name: str, **arguments: Any) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Provisioning:
     def store(self) -> dict[str, Any]:
         """Import what is in use, generate what is missing; a value that the store has is replaced only where asked."""
         deployment = self.deployment
-        deployment.require_pipelining()
+        deployment.require_discretion()
         accepting = self.arguments["drift"] == "accept"
         # A store that is older than the target has seen is taken where its lost values are to be read from .env.
         memory = deployment.state("read", store_id=deployment.store.id) if accepting else deployment.memory()

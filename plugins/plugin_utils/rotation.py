@@ -177,7 +177,7 @@ class Rotation:
     def open(self) -> dict[str, Any]:
         """Look at everything and touch nothing; take the lock, unless only the plan is wanted."""
         deployment, purpose = self.deployment, self.arguments["purpose"]
-        deployment.require_pipelining()
+        deployment.require_discretion()
         entry = deployment.entry(self.name)
         phase = phase_of(entry)
         if purpose == "abort":

@@ -33,7 +33,7 @@ class Status:
 
     def show(self) -> dict[str, Any]:
         deployment = self.deployment
-        deployment.require_pipelining()
+        deployment.require_discretion()
         store = deployment.store
         memory = deployment.memory()
         info = deployment.catalog_info([], fingerprint_key=store.fingerprint_key.hex())
