@@ -78,6 +78,7 @@ SSH = """\
 for command; do :; done
 exec env -i PATH="$PATH" HOME={home} TMPDIR={tmp} DOCKER_HOST="$DOCKER_HOST" /bin/sh -c "$command"
 """
+PLAYBOOKS = ("provision.yml", "rotate.yml", "status.yml", "revoke.yml", "abort.yml")
 Reaction = Callable[[], None]
 
 
@@ -350,7 +351,7 @@ class Scenario:
             self.killed("set", r"Using module file .*/postgresql_credential\.py", "SSH: EXEC")
             self.run("status", "status.yml", ends=0)
             return
-        self.refuses_without_pipelining()
+        self.refuses()
         self.early_steps_fail()
         self.roll_out_fails()
         self.late_steps_fail()
@@ -445,10 +446,9 @@ class Scenario:
         who = {"LOGNAME": self.controls["state folder"]}
         *before, moment = moments
         self.rotate(f"killed at {step}", at=dict.fromkeys(before, lambda: None), killed=moment, **who)
-        # What somebody turns on who wants to know why.
-        who["ANSIBLE_DEBUG"] = "1"
         shows = {"rotate": "RESUME(.|\n)*ROTATED", "abort": "ABORTED"}[then]
-        self.run(f"killed at {step}, {then}", f"{then}.yml", "-e", "rotate=postgres", ends=0, shows=shows, **who)
+        most = ("-e", "rotate=postgres", "-vvvvv")
+        self.run(f"killed at {step}, {then}", f"{then}.yml", *most, ends=0, shows=shows, **who)
 
     def grace(self) -> None:
         self.plays.variables["secrets_catalog"] = {"postgres": {"grace": "1d"}}
@@ -457,13 +457,17 @@ class Scenario:
         self.run("status", "status.yml", ends=0, shows="serial")
         self.run("revoke", "revoke.yml", "-e", "revoke=postgres", "-e", "end_grace=true", ends=0, shows="dead")
 
-    def refuses_without_pipelining(self) -> None:
-        """Where Ansible would leave a module's arguments on the target's disk, nothing is done."""
-        off = ("-e", "ansible_pipelining=false")
-        for playbook in ("provision.yml", "rotate-db.yml", "status.yml", "revoke.yml"):
-            self.run(f"{playbook} without pipelining", playbook, *off, ends=2, shows="pipelining is off")
+    def refuses(self) -> None:
+        """Where Ansible would show a module's arguments, on the target's disk or in its own output, nothing is done."""
+        named, off = ("-e", "rotate=postgres"), ("-e", "ansible_pipelining=false")
+        for playbook in PLAYBOOKS:
+            self.run(f"{playbook} without pipelining", playbook, *named, *off, ends=2, shows="pipelining is off")
         keep = {"ANSIBLE_KEEP_REMOTE_FILES": "1"}
         self.rotate("rotate.yml with files kept", ends=2, shows="pipelining is off", **keep)
+        for playbook in PLAYBOOKS:
+            self.run(
+                f"{playbook} with debug output", playbook, *named, ends=2, shows="ANSIBLE_DEBUG p", ANSIBLE_DEBUG="1"
+            )
 
     # -- the controls
 
