@@ -1,14 +1,14 @@
 # Everything runs out of .venv; tests/environment/setup.py makes it, and whatever else is missing.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check benchmark crash canary clean setup-demo setup-test setup-check
+.PHONY: help demo test check benchmark crash canary faults clean setup-demo setup-test setup-check
 
 # A shell's own Compose and Ansible variables would change what the tests see.
 unexport COMPOSE_FILE COMPOSE_PROJECT_NAME COMPOSE_ENV_FILES COMPOSE_PROFILES
 unexport ANSIBLE_INVENTORY ANSIBLE_VAULT_PASSWORD_FILE ANSIBLE_COLLECTIONS_PATH
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # Private: the set-up, a prerequisite, must not run out of the environment that it makes.
-demo check test benchmark crash canary: private export PATH := $(CURDIR)/.venv/bin:$(PATH)
+demo check test benchmark crash canary faults: private export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 SETUP = @command -v python3 >/dev/null \
 	|| { echo "Set-up stopped: python3 is missing: apt-get install python3 python3-venv" >&2; exit 1; }; \
@@ -29,7 +29,7 @@ test: setup-test ## every test: check, then the tests with containers, then mole
 	@tests/quality/check
 	@tests/quality/artifact
 	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider tests/integration_docker
-	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider tests/crash tests/faults
+	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider tests/crash
 	@tests/quality/molecule
 
 benchmark: setup-test ## the figures of docs/benchmarks.md, into build/benchmark/rotation.json
@@ -37,6 +37,9 @@ benchmark: setup-test ## the figures of docs/benchmarks.md, into build/benchmark
 
 crash: setup-demo ## kill rotations at every point and see them recover, about an hour; writes build/crash.json
 	@PYTHONPATH=$(CURDIR)/build/collections python tests/crash/crash.py
+
+faults: setup-test ## full disks, cut connections, second owners, hostile files: what a rotation says and does then
+	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider tests/faults
 
 canary: setup-test ## no channel shows a secret: oldest and newest ansible-core, into build/canary.json
 	@python tests/canary/canary.py

@@ -192,7 +192,16 @@ class Lab:
             "owner": OWNER,
             "databases": [],
         }
-        given |= {"state": "present", "strategy": "pair", "iterations": 4096, "state_dir": None}
+        given |= {
+            "state": "present",
+            "strategy": "pair",
+            "iterations": 4096,
+            "state_dir": None,
+            "holder": None,
+            "ledger": [],
+            "refused_since": None,
+            "own_refusals": 0,
+        }
         return given | {"credential": login, "current": current, "admin_login": self.admin} | options
 
     def info(self, **options: Any) -> dict[str, Any]:
@@ -749,7 +758,9 @@ def test_check_mode_predicts_and_touches_nothing(fresh: Lab) -> None:
     before = lab.roles()
     predicted = lab.credential(new, lab.first, check_mode=True)
     assert lab.roles() == before
-    assert lab.credential(new, lab.first) == predicted
+    done = lab.credential(new, lab.first)
+    assert done.pop("login")["status"] == "accepted" and predicted.pop("login") == {}
+    assert done == predicted
     with lab.session(lab.first) as old:
         before = lab.roles()
         predicted = lab.credential(lab.first, new, check_mode=True, state="absent")
