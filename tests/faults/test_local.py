@@ -131,7 +131,7 @@ def test_the_database_goes_down_between_set_and_test(stack, plays):
         stack.docker("stop", server)
 
     run = moments.run(plays, at={"test": stop})
-    run.stopped("not running")
+    run.stopped("chat4all")
     assert published(stack) == old
     stack.docker("start", server)
     wait_for_database(stack)

@@ -30,10 +30,14 @@ def plays(stack, server, tmp_path_factory):
 
 
 def unreachable(run: moments.Run, step: str) -> None:
-    """Assert that a run says where it was cut and what that means, and claims nothing else."""
+    """Assert that a run says where it was cut and what that means, and claims nothing else.
+
+    What a step does on the controller alone is done: the next one is cut then.
+    """
     assert run.returncode == 4, run.stdout
-    run.stopped(f"at {step.replace('_', ' ')}", "unreachable")
-    assert run.steps[-1] == step, run.steps
+    noticed = run.steps[-1]
+    assert noticed in STEPS[STEPS.index(step) :][:2], run.steps
+    run.stopped(f"at {noticed.replace('_', ' ')}", "unreachable")
 
 
 def test_the_connection_is_cut_before_anything_begins(stack, server, plays):
@@ -58,8 +62,9 @@ def test_the_connection_is_cut_in_each_step(stack, server, plays):
         assert log_in(stack, published(stack)) == "accepted"
         # The value is made once and kept.
         made = stored(plays, "pending") or stored(plays)
+        assert made != old, step
         assert new in (None, made), step
-        new = made if step != "create" or stored(plays, "pending") else None
+        new = made
         if step == "roll_out":
             services_work(stack)
     run = moments.run(plays)
