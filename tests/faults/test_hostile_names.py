@@ -142,6 +142,8 @@ class HostileStack(Stack):
         )
 
     def up(self, timeout: float = 120) -> None:
+        # Some of its services do not say what they depend on.
+        self.compose("up", "-d", "--wait", "postgres", timeout=timeout)
         self.compose("--profile", "extra", "up", "-d", "--wait", timeout=timeout)
 
 
