@@ -51,9 +51,12 @@ def arms_table(arms: Mapping[str, Mapping[str, Any]], rows: Sequence[tuple[str, 
 
 
 def announced(plan: str, service: str) -> str:
-    """Return how the plan of ``--check`` says that a service is replaced: its row, without the evidence."""
+    """Return how the plan of ``--check`` says that a service is replaced, and what those see who call it directly."""
     row = re.search(rf"(?m)^ +(?:\d+ +)?{re.escape(service)}(?: x\d+)? +(\S.*)$", plan)
-    return re.split(r"  +", row[1])[0] if row else "not mentioned"
+    found = [re.split(r"  +", row[1])[0]] if row else []
+    direct = re.search(rf"(?m)^ +direct +(.*calls {re.escape(service)} by its name.*(?:\n {{11,}}.*)*)", plan)
+    found += [" ".join(direct[1].split())] if direct else []
+    return "; ".join(found) or "not mentioned"
 
 
 def promised(figures: Mapping[str, Any], rotations: int) -> list[tuple[str, bool]]:
