@@ -227,9 +227,15 @@ class Rollout:
         began = time.monotonic()
         size = max(1, self.settings.parallel)
         with ThreadPoolExecutor(max_workers=1) as self._background:
-            for wave in waves:
-                for start in range(0, len(wave), size):
-                    self._wave(wave[start : start + size])
+            try:
+                for wave in waves:
+                    for start in range(0, len(wave), size):
+                        self._wave(wave[start : start + size])
+            except BaseException:
+                # The failure is what has to be told.
+                with contextlib.suppress(SecretsError):
+                    self._see_gone()
+                raise
             self._see_gone()
         # Services that run again for another reason than ours are no longer waited for.
         self.journal.drop(self.settings.services)
