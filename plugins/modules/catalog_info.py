@@ -84,9 +84,8 @@ credentials:
       description: >-
         The waves of the roll-out (C(waves), each a list of services with C(mode), C(reason), C(evidence) and
         C(called_by), the services that call one that is replaced start-first by its name and so see some refused calls)
-        and every
-        reason not to begin (C(refusals), each with C(text) and C(kind), which is V(job), V(job_failed), V(impossible),
-        V(shared), V(unhealthy) or V(weak)).
+        and every reason not to begin (C(refusals), each with C(text) and C(kind), which is V(job), V(job_failed),
+        V(impossible), V(shared), V(unhealthy) or V(weak)).
       type: dict
     role:
       description: The role that owns the objects.

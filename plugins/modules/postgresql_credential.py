@@ -44,6 +44,8 @@ attributes:
     support: full
     details:
       - Everything is looked at, and refused where it would be; no login is tried.
+      - For a value that is yet to be generated any other password does; sessions of O(credential) are then refused as
+        they would be under it.
   diff_mode:
     support: full
     details:
@@ -95,13 +97,6 @@ options:
       password:
         description: Its password. When given, nothing is revoked unless the server holds this password for it.
         type: str
-  check_only:
-    description:
-      - Do as in check mode, whatever the play's mode is; every refusal of the real call comes, and nothing is touched.
-      - For a value that is yet to be generated any other password does; sessions of O(credential) are then refused as
-        they would be under it.
-    type: bool
-    default: false
   refused_since:
     description: As with M(chat4all.secrets.postgresql_credential_info); for O(state=absent).
     type: float
@@ -274,7 +269,6 @@ def main() -> None:
             "current": {"type": "dict", "options": postgresql.LOGIN},
             "admin_login": {"type": "dict", "options": postgresql.REQUIRED_LOGIN},
             "iterations": {"type": "int", "default": 4096},
-            "check_only": {"type": "bool", "default": False},
             "refused_since": {"type": "float"},
             "own_refusals": {"type": "int", "default": 0},
             **LOCK_ARGUMENTS,
@@ -283,7 +277,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        result = work(module.params, module.check_mode or module.params["check_only"])
+        result = work(module.params, module.check_mode)
     except SecretsError as error:
         module.fail_json(msg=postgresql.one_line(error.message))
     if module._diff:

@@ -265,8 +265,8 @@ class Rotation:
             resume = f"{self.id}, stopped {self._where(unfinished, facts, stale)}; {RESUMED.get(phase, '')}"
         if deployment.check_mode:
             if phase == "new":
-                # What set would refuse is told in the plan.
-                self.credential("present", {"user": new_user, "password": trial}, entry, check_only=True)
+                # What set would refuse is told in the plan; a module looks alone here, too.
+                self.credential("present", {"user": new_user, "password": trial}, entry)
             deployment.show(self._plan(phase, facts, info["project"], user, new_user, resume, memory))
         else:
             if resume:

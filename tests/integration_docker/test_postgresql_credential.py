@@ -729,13 +729,13 @@ def test_what_only_the_server_would_refuse_is_refused_in_check_mode(fresh: Lab) 
     assert lab.credential(slot(f"{OWNER}_1"), lab.first)["changed"]
 
 
-def test_check_only_looks_with_any_password_and_touches_nothing(fresh: Lab, tmp_path: Path) -> None:
+def test_check_mode_looks_with_any_password_and_touches_nothing(fresh: Lab, tmp_path: Path) -> None:
     lab = fresh
     one = slot(f"{OWNER}_1")
 
     def check(login: Slot, current: Slot, **options: Any) -> dict[str, Any]:
         before = lab.roles()
-        given = lab.arguments(login, current, check_only=True, state_dir=str(tmp_path / "state"), **options)
+        given = lab.arguments(login, current, _ansible_check_mode=True, state_dir=str(tmp_path / "state"), **options)
         done, _logged = run_module("postgresql_credential", given, tmp_path)
         assert lab.roles() == before
         assert not (tmp_path / "state").exists()
