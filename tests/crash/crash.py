@@ -16,6 +16,7 @@ import json
 import os
 import random
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -62,7 +63,7 @@ class Result:
     label: str
     mode: str
     recovered: bool = False
-    # The rotation never came to the point.
+    # The rotation ended before: a point that it never came to, or a random moment after its end.
     missed: bool = False
     reruns: int = 0
     # How often a rerun was told to come back later.
@@ -75,7 +76,7 @@ class Result:
 
     @property
     def row(self) -> str:
-        word = "missed" if self.missed else "ok" if self.recovered else "FAILED"
+        word = "FAILED" if self.problems else "missed" if self.missed else "ok"
         return f"{self.case:<18} {self.label:<72} {self.mode:<11} {word:<7} {self.refused:>4} refused {self.seconds:6.1f} s"
 
 
@@ -173,7 +174,7 @@ class Lane:
         runs: list[Run] = []
         try:
             killed = self._begin(kill, runs)
-            result.missed = kind == "point" and not killed
+            result.missed = not killed
             deployment.remember()
             if killed or runs[0].process.returncode:
                 self._recover(kill, result, runs)
@@ -185,9 +186,9 @@ class Lane:
             result.probes = check.probes
             reasons = deployment.refused()
             result.refused, result.reasons = sum(reasons.values()), dict(reasons)
-        except (StackError, harness.BenchmarkError, OSError, RuntimeError, ValueError, KeyError) as error:
+        except (StackError, harness.BenchmarkError, subprocess.SubprocessError, OSError, RuntimeError) as error:
             result.problems.append(f"{type(error).__name__}: {error}")
-        result.recovered = not result.problems and not result.missed
+        result.recovered = not result.problems and not (kind == "point" and result.missed)
         result.seconds = time.monotonic() - began
         if result.problems:
             self._keep_evidence(result, runs)
@@ -345,6 +346,7 @@ class Matrix:
             "points": len(points),
             "recovered": sum(each.recovered for each in points),
             "missed": sum(each.missed for each in points),
+            "random_killed": sum(not each.missed for each in seeds),
             "refused_logins": sum(each.refused for each in self.results if each.case in strict),
             "random_runs": len(seeds),
             "random_recovered": sum(each.recovered for each in seeds),
@@ -378,7 +380,8 @@ def is_good(figures: dict[str, Any]) -> bool:
 def summary(figures: dict[str, Any]) -> str:
     lines = [
         f"points      {figures['recovered']} of {figures['points']} recovered, {figures['missed']} not reached",
-        f"random      {figures['random_recovered']} of {figures['random_runs']} recovered",
+        f"random      {figures['random_recovered']} of {figures['random_runs']} recovered, "
+        f"{figures['random_killed']} killed before their end",
     ]
     for name, case in figures["cases"].items():
         word = "must be 0" if case["must_refuse_none"] else "one user: there is a gap"

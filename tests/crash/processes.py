@@ -103,7 +103,7 @@ class Run:
             if time.monotonic() - self.began > timeout:
                 self.kill(TREE)
                 raise TimeoutError(f"a run did not end within {timeout:g} s: {self.folder}")
-            time.sleep(0.005)
+            time.sleep(0.01)
         return True
 
     def until_age(self, seconds: float) -> bool:
