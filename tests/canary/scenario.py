@@ -544,7 +544,9 @@ class Scenario:
 
     def new_files(self, folder: Path) -> Iterator[tuple[str, bytes]]:
         """Yield what was written below a folder since the scenario began."""
-        for parent, _folders, names in os.walk(folder):
+        for parent, folders, names in os.walk(folder):
+            # This clone may be there itself; what it holds is searched by its own channels.
+            folders[:] = [name for name in folders if Path(parent, name) != ROOT]
             for path in [Path(parent, name) for name in names if not name.startswith(ENGINES_OWN)]:
                 with contextlib.suppress(OSError):
                     found = path.lstat()
