@@ -36,7 +36,17 @@ class ActionModule(ActionBase):
                 "skip_services": {"type": "list", "elements": "str", "default": []},
                 "accept_weak": {"type": "bool", "default": False},
                 "take_lock": {"type": "str"},
-                "rollout": {"type": "dict", "default": {}},
+                "rollout": {
+                    "type": "dict",
+                    "default": {},
+                    "options": {
+                        "parallel": {"type": "int"},
+                        "timeout": {"type": "float"},
+                        "quiet": {"type": "float"},
+                        "settle": {"type": "float"},
+                        "failure_log": {"type": "list", "elements": "str"},
+                    },
+                },
                 "drain": {
                     "type": "dict",
                     "default": {},

@@ -95,10 +95,26 @@ options:
         description: When it gives up, 60 by default.
         type: float
   rollout:
-    description: Options of M(chat4all.secrets.compose_rollout), such as C(parallel), C(timeout), C(quiet) and
-      C(settle).
+    description: Options of M(chat4all.secrets.compose_rollout); its defaults where they are left out.
     type: dict
     default: {}
+    suboptions:
+      parallel:
+        description: How many services of a wave are replaced at the same time.
+        type: int
+      timeout:
+        description: Seconds until a new container must be ready, or a job must have ended.
+        type: float
+      quiet:
+        description: Seconds for which a ready container has to stay without a failure, before its old one goes.
+        type: float
+      settle:
+        description: Seconds that a proxy is given to find the new containers, before the old ones are stopped.
+        type: float
+      failure_log:
+        description: Regular expressions of log lines that end the wait at once.
+        type: list
+        elements: str
 """
 
 EXAMPLES = r"""

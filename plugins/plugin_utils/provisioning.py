@@ -144,8 +144,8 @@ class Provisioning:
         if login["logins"]["current"]["status"] != "accepted":
             raise SecretsError(
                 f"{facts['name']}: {facts['service']} does not accept .env's value either: "
-                f"{login['logins']['current']['reason']}; rotate.yml -e rotate={facts['name']} -e drift=replace "
-                "makes a new one"
+                f"{login['logins']['current']['reason']}; to make a new one: "
+                f"ansible-playbook chat4all.secrets.rotate -e rotate={facts['name']} -e drift=replace"
             )
         return {**kept, "current": current}
 

@@ -135,7 +135,7 @@ def summary(facts: dict[str, Any], user: str, outcome: dict[str, Any]) -> list[s
     tasks = [f"{name} keeps the old value: once it can start, docker compose up -d {name}" for name in skipped]
     if not outcome["refused_at"]:
         when = f"after {outcome['revoke_after']}" if outcome["revoke_after"] else "then"
-        tasks.append(f"{when}: ansible-playbook playbooks/revoke.yml -e revoke={facts['name']}")
+        tasks.append(f"{when}: ansible-playbook chat4all.secrets.revoke -e revoke={facts['name']}")
     lines += [f"  To do: {task}." for task in tasks] or ["  To do: nothing."]
     return lines
 

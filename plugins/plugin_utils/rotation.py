@@ -187,7 +187,8 @@ class Rotation:
         if purpose == "revoke":
             if phase in ("forward", "back"):
                 raise SecretsError(
-                    f"{self.name}: a rotation is unfinished; finish it first: rotate.yml -e rotate={self.name}"
+                    f"{self.name}: a rotation is unfinished; finish it first: "
+                    f"ansible-playbook chat4all.secrets.rotate -e rotate={self.name}"
                 )
             if phase == "grace" and self.arguments["end_grace"]:
                 phase = "revoke_first"
@@ -200,7 +201,7 @@ class Rotation:
         if phase == "grace":
             raise SecretsError(
                 f"{self.name}: the previous value is in its grace until {entry['previous']['revoke_after']}; "
-                f"wait, or end it now: ansible-playbook playbooks/revoke.yml -e revoke={self.name} -e end_grace=true"
+                f"wait, or end it now: ansible-playbook chat4all.secrets.revoke -e revoke={self.name} -e end_grace=true"
             )
         held = (entry["previous"] if phase == "revoke" else entry.get("pending") or {}).get("rotation")
         self.opened = {"rotation": held or f"r-{secrets.token_hex(2)}", "purpose": purpose, "began": boot_seconds()}
@@ -315,7 +316,7 @@ class Rotation:
         if facts["server_variables"]:
             raise SecretsError(
                 f"{facts['service']} would be recreated by the new value (its first-start variables are not "
-                "separated, or docker-compose.override.yml is lost); run playbooks/provision.yml"
+                "separated, or docker-compose.override.yml is lost); ansible-playbook chat4all.secrets.provision separates them"
             )
         if info["image_drift"]:
             raise SecretsError(
@@ -348,8 +349,8 @@ class Rotation:
         if self.arguments["drift"] != "replace" or phase == "back":
             raise SecretsError(
                 f"DRIFT {self.name}: {facts['service']} rejects the store's value for {entry['current']['user']}; "
-                "somebody changed it by hand. If .env has the new one: playbooks/provision.yml -e drift=accept; "
-                f"if nobody knows it: rotate.yml -e rotate={self.name} -e drift=replace"
+                "somebody changed it by hand. If .env has the new one: ansible-playbook chat4all.secrets.provision -e drift=accept; "
+                f"if nobody knows it: ansible-playbook chat4all.secrets.rotate -e rotate={self.name} -e drift=replace"
             )
 
     def _is_restored(self, facts: dict[str, Any], entry: dict[str, Any], logins: dict[str, Any]) -> bool:
@@ -439,7 +440,7 @@ class Rotation:
     def _drift(self, variables: list[str]) -> SecretsError:
         return SecretsError(
             f"DRIFT {self.name}: .env holds another {' or '.join(variables)} than the store; "
-            "to put the store's value back: ansible-playbook playbooks/provision.yml -e drift=replace; "
+            "to put the store's value back: ansible-playbook chat4all.secrets.provision -e drift=replace; "
             "to take .env's value over: -e drift=accept"
         )
 
@@ -631,7 +632,7 @@ class Rotation:
                 if self.facts["strategy"] == "pair":
                     working += f"; {user} stays valid too"
                 rerun = "looks again"
-                details = [("Go back", f"ansible-playbook playbooks/abort.yml -e rotate={self.name}")]
+                details = [("Go back", f"ansible-playbook chat4all.secrets.abort -e rotate={self.name}")]
             else:
                 self._go_back(pending, step)
                 consumers = len(self.facts["consumers"])

@@ -59,7 +59,7 @@ class Status:
         row = {"name": name, "type": facts["type"], "age": "-", "due": "-", "last": "-", "needs": True}
         entry = self.deployment.stored(name)
         if not entry.get("current"):
-            return {**row, "now": "not provisioned -> playbooks/provision.yml"}
+            return {**row, "now": "not provisioned -> provision"}
         age, due = age_and_due(entry["current"]["created"], facts["interval"])
         record = next((record for record in memory["records"] if record.get("credential") == name), {})
         unfinished = bool(entry.get("pending")) or bool(record)

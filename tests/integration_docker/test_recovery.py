@@ -155,7 +155,7 @@ def test_status_names_a_ledger_that_was_changed(stack, plays):
 
 def test_a_stranger_with_the_old_value_stops_it_at_drain_and_the_same_command_goes_on(stack, plays):
     done = stopped_at_drain(stack, plays)
-    assert "Go back    ansible-playbook playbooks/abort.yml -e rotate=postgres" in done.stdout
+    assert "Go back    ansible-playbook chat4all.secrets.abort -e rotate=postgres" in done.stdout
     status = plays.run("status.yml")
     assert status.returncode != 0
     assert "unfinished at drain" in status.stdout and "rerun goes on" in " ".join(status.stdout.split())
