@@ -231,7 +231,9 @@ class Deployment:
         entry = self.stored(name)
         if entry.get("current"):
             return entry
-        raise SecretsError(f"{name}: not in the store {self.store_path}; provision it first: ansible-playbook chat4all.secrets.provision")
+        raise SecretsError(
+            f"{name}: not in the store {self.store_path}; provision it first: ansible-playbook chat4all.secrets.provision"
+        )
 
     def _read_remote(self) -> bytes | None:
         content = self.module("store_file", path=self.store_path, state="read").get("content")
