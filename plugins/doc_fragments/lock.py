@@ -23,6 +23,12 @@ options:
         description: Who runs it.
         type: str
         required: true
+      store_id:
+        description: The store in use, and O(holder.serial), which the target remembers; an older one is refused.
+        type: str
+      serial:
+        description: The store's serial.
+        type: int
   ledger:
     description:
       - Records to append to the ledger in O(state_dir) when the work is done, such as C(rotation), C(credential), C(step)

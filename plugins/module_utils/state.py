@@ -35,7 +35,12 @@ LOCK_ARGUMENTS: dict[str, dict[str, Any]] = {
     "state_dir": {"type": "path"},
     "holder": {
         "type": "dict",
-        "options": {"rotation": {"type": "str", "required": True}, "owner": {"type": "str", "required": True}},
+        "options": {
+            "rotation": {"type": "str", "required": True},
+            "owner": {"type": "str", "required": True},
+            "store_id": {"type": "str"},
+            "serial": {"type": "int"},
+        },
     },
     "ledger": {"type": "list", "elements": "dict", "default": []},
 }
@@ -77,14 +82,15 @@ def make_folder(path: str) -> None:
 def kernel_lock(
     state_dir: str | None,
     ledger: Sequence[dict[str, Any]] = (),
-    holder: dict[str, str] | None = None,
+    holder: dict[str, Any] | None = None,
     wait: float = 5.0,
     renew: bool = True,
 ) -> Iterator[None]:
     """Hold the deployment's lock while a module works; the kernel ends it when the process does.
 
     Work is a sign of life: when it is done, the lease that was alive when it began is renewed, and the records for the
-    ledger are appended. With ``holder`` (``rotation``, ``owner``) a run that has lost the lease does not begin.
+    ledger are appended. With ``holder`` (``rotation``, ``owner``; ``store_id``, ``serial``) a run that has lost the lease
+    does not begin, nor does one with an older store than the target has seen.
 
     ``wait`` is how many seconds to wait for it. Without a folder there is nothing to lock.
     Raises :class:`SecretsError` that says who holds it.
@@ -98,14 +104,17 @@ def kernel_lock(
     make_folder(state_dir)
     file = StateFile(state_dir)
     with file_lock(os.path.join(state_dir, "lock"), _who(file.read().get("lease")), wait):
+        store = (holder.get("store_id"), holder.get("serial")) if holder else (None, None)
         if holder:
-            _check_holder(file.read(), **holder)
+            _check_holder(file.read(), holder["rotation"], holder["owner"])
+            check_serial(file.read(), *store)
         alive = lease_alive(file.read().get("lease"))
         yield
         if (renew and alive) or ledger:
             state = file.read()
             if renew and alive:
                 _extend(state["lease"])
+            remember_serial(state, *store)
             file.record(state, ledger)
             file.write(state)
 

@@ -20,6 +20,7 @@ extends_documentation_fragment:
   - chat4all.secrets.attributes
   - chat4all.secrets.attributes.posix
   - chat4all.secrets.attributes.info_module
+  - chat4all.secrets.lock
   - chat4all.secrets.postgresql
 options:
   credentials:
@@ -162,6 +163,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils import postgresql
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql import Login
 from ansible_collections.chat4all.secrets.plugins.module_utils.quiet_module import QuietModule
+from ansible_collections.chat4all.secrets.plugins.module_utils.state import LOCK_ARGUMENTS, module_lock
 
 
 def work(params: dict) -> dict:
@@ -204,11 +206,14 @@ def main() -> None:
             "timeout": {"type": "float", "default": 60},
             "refused_since": {"type": "float"},
             "own_refusals": {"type": "int", "default": 0},
+            **LOCK_ARGUMENTS,
         },
         supports_check_mode=True,
     )
     try:
-        module.exit_json(**work(module.params))
+        with module_lock(module.params, module.check_mode):
+            result = work(module.params)
+        module.exit_json(**result)
     except SecretsError as error:
         module.fail_json(msg=postgresql.one_line(error.message))
 

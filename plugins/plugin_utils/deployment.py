@@ -153,19 +153,19 @@ class Deployment:
         if check_serial:
             arguments = {**arguments, "store_id": self.store.id, "serial": self.store.serial}
         try:
-            taken = self.state("take", **holder, **arguments)
+            taken = self.state("take", **{**holder, **arguments})
         except SecretsError:
             other = (self.state("read")["lock"] or {}).get("owner", "")
             if not is_gone(other):
                 raise
-            taken = self.state("take", **holder, dead_owner=other, **arguments)
+            taken = self.state("take", **{**holder, **arguments}, dead_owner=other)
         if taken["took_over"]:
             self.line("open", f"the lock of {taken['took_over']} was dead: taken over")
         return taken
 
     def release(self, holder: dict[str, str], **arguments: Any) -> dict[str, Any]:
         """End the deployment's lock, and have the target remember the store's serial; returns what it remembers."""
-        return self.state("release", **holder, store_id=self.store.id, serial=self.store.serial, **arguments)
+        return self.state("release", **{**holder, "store_id": self.store.id, "serial": self.store.serial}, **arguments)
 
     def project(self) -> dict[str, Any]:
         """Return the options by which modules are told the Compose project."""
@@ -220,15 +220,19 @@ class Deployment:
             self._store = Store.open(self.store_path, secrets_of_play, vault_id=given.get("vault_id"), **remote)
         return self._store
 
+    def known(self, name: str) -> str:
+        """Return the name; raises where the catalog has none such."""
+        if name not in self.arguments["catalog"]:
+            raise SecretsError(f"{name}: not in secrets_catalog; there are {', '.join(self.arguments['catalog'])}")
+        return name
+
     def stored(self, name: str) -> dict[str, Any]:
         """Return what the store holds of a credential; an empty dict where it was never provisioned."""
         return self.store.entry(name) if name in self.store.names() else {}
 
     def entry(self, name: str) -> dict[str, Any]:
         """Return what the store holds of a credential; raises where it was never provisioned."""
-        if name not in self.arguments["catalog"]:
-            raise SecretsError(f"{name}: not in secrets_catalog; there are {', '.join(self.arguments['catalog'])}")
-        entry = self.stored(name)
+        entry = self.stored(self.known(name))
         if entry.get("current"):
             return entry
         raise SecretsError(

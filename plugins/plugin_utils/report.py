@@ -129,7 +129,7 @@ def summary(facts: dict[str, Any], user: str, outcome: dict[str, Any]) -> list[s
     else:
         old = f"old password: valid until {outcome['revoke_after'] or 'it is revoked'}"
     lines = [
-        f"ROTATED  {facts['name']}   {duration(outcome['seconds'])}   refused logins {refused}   gaps: {gaps}",
+        f"{outcome['word']}  {facts['name']}   {duration(outcome['seconds'])}   refused logins {refused}   gaps: {gaps}",
         f"  {moved}   {old}   next due {outcome['due']}",
     ]
     tasks = [f"{name} keeps the old value: once it can start, docker compose up -d {name}" for name in skipped]

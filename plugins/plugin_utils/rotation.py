@@ -79,6 +79,11 @@ def phase_of(entry: dict[str, Any]) -> str:
     return "grace" if datetime.datetime.fromisoformat(old["revoke_after"]) > now() else "revoke_first"
 
 
+def is_unfinished(entry: dict[str, Any]) -> bool:
+    """Tell whether a rotation of this entry was begun and has not ended."""
+    return bool(entry) and phase_of(entry) in ("forward", "back", "revoke")
+
+
 class Rotation:
     """One rotation of one credential."""
 
@@ -99,9 +104,10 @@ class Rotation:
         return self.opened["rotation"]
 
     @property
-    def holder(self) -> dict[str, str]:
-        """Who has to hold the lock while a module changes something."""
-        return {"rotation": self.id, "owner": owner()}
+    def holder(self) -> dict[str, Any]:
+        """Who has to hold the lock while a module changes something, and with which store."""
+        store = self.deployment.store
+        return {"rotation": self.id, "owner": owner(), "store_id": store.id, "serial": store.serial}
 
     def entry(self) -> dict[str, Any]:
         return self.deployment.entry(self.name)
@@ -127,10 +133,7 @@ class Rotation:
 
     def note(self, ledger: list[dict[str, Any]], **record: Any) -> None:
         """Have the target remember how far this rotation is; renews the lease, and raises where it is lost."""
-        store = self.deployment.store
-        self.deployment.state(
-            "keep", **self.holder, store_id=store.id, serial=store.serial, record=record, ledger=ledger
-        )
+        self.deployment.state("keep", **self.holder, record=record, ledger=ledger)
 
     def _release(self, ledger: list[dict[str, Any]], result: str, **outcome: Any) -> dict[str, Any]:
         """End the lock, and have the target remember how the rotation ended; returns its memory."""
@@ -180,6 +183,10 @@ class Rotation:
         deployment.require_discretion()
         entry = deployment.entry(self.name)
         phase = phase_of(entry)
+        if (phase == "grace" or purpose != "rotate") and phase not in ("forward", "back", "revoke", "revoke_first"):
+            left = next((known for known in deployment.memory()["records"] if known["credential"] == self.name), None)
+            if left and (phase == "new" or left["rotation"] == entry["previous"]["rotation"]):
+                return self._close(entry, left["rotation"])
         if purpose == "abort":
             if phase not in ("forward", "back"):
                 raise SecretsError(f"{self.name}: there is nothing to go back from; status.yml shows where it stands")
@@ -225,6 +232,23 @@ class Rotation:
                     deployment.release(self.holder, forget=not held)
             raise
 
+    def _close(self, entry: dict[str, Any], rotation: str) -> dict[str, Any]:
+        """End what a run has left that died between its last change of the store and the end of its lock."""
+        deployment = self.deployment
+        self.opened = {"rotation": rotation, "purpose": self.arguments["purpose"]}
+        aborting = self.opened["purpose"] == "abort"
+        previous = entry.get("previous") or {}
+        if aborting:
+            rows = self.records("back")
+        else:
+            finished = "revoked" not in previous and previous.get("rotation") == rotation
+            rows = self.records("drain", "finish", slot=entry["current"]) if finished else []
+        if not deployment.check_mode:
+            deployment.take(self.holder, take_lock=self.arguments["take_lock"])
+            self._release(rows, "aborted" if aborting else "ok")
+        deployment.line("open", f"{rotation} had ended, save for its lock, which ends now")
+        return {"changed": False, "phase": "ended"}
+
     def _look(
         self, entry: dict[str, Any], phase: str, memory: dict[str, Any], unfinished: dict[str, Any] | None
     ) -> dict[str, Any]:
@@ -244,9 +268,16 @@ class Rotation:
         logins = self.log_in(facts, entry, "current", "pending")["logins"]
         self.opened["own_refusals"] = sum(login["status"] == "rejected" for login in logins.values())
         restored = self._is_restored(facts, entry, logins)
+        if phase == "back" and self._has_no_way_back(logins, facts):
+            phase = "forward"
+            if not deployment.check_mode:
+                self.change(lambda stored: stored["pending"].pop("direction", None))
         if not restored:
             self._check_logins(logins, entry, facts, phase)
         stale = [service for service, _change in info["pending_changes"] if service in facts["consumers"]]
+        skipped = set(self.arguments["skip_services"])
+        if phase == "revoke" and stale and skipped.issuperset(stale) and "step" in unfinished:
+            return self._close(entry, self.id)
         if stale and phase in ("revoke", "revoke_first"):
             raise SecretsError(
                 f"{stale[0]} still has the old value, which is to end; docker compose up -d {stale[0]}, "
@@ -327,14 +358,20 @@ class Rotation:
         for service, change in info["pending_changes"]:
             if service not in expected:
                 raise SecretsError(
-                    f"{service}: docker compose up -d would {change} it now, without any rotation; "
-                    "bring the running stack in line with its Compose files first"
+                    f"{service}: docker compose up -d would {change} it now, without any rotation; {self._mend()} first"
                 )
         passed = {"unhealthy", "job_failed"} if resuming else set()
         passed |= {"weak"} if self.arguments["accept_weak"] else set()
         for refusal in facts["plan"]["refusals"]:
             if refusal["kind"] not in passed:
                 raise SecretsError(refusal["text"])
+
+    def _mend(self) -> str:
+        """Return what brings the running stack in line with its Compose files and ``.env``."""
+        for name in self.deployment.arguments["catalog"]:
+            if name != self.name and is_unfinished(self.deployment.stored(name)):
+                return f"finish the rotation of {name} (ansible-playbook chat4all.secrets.rotate -e rotate={name})"
+        return "bring the running stack in line with its Compose files"
 
     def _check_logins(self, logins: dict[str, Any], entry: dict[str, Any], facts: dict[str, Any], phase: str) -> None:
         current = logins["current"]
@@ -346,12 +383,26 @@ class Rotation:
         way_on = phase == "forward" or facts["strategy"] == "single_user"
         if way_on and logins.get("pending", {}).get("status") == "accepted":
             return
-        if self.arguments["drift"] != "replace" or phase == "back":
+        user = entry["current"]["user"]
+        if phase == "back":
             raise SecretsError(
-                f"DRIFT {self.name}: {facts['service']} rejects the store's value for {entry['current']['user']}; "
+                f"{self.name}: {facts['service']} rejects {user}, so there is no way back; on to the new value: "
+                f"ansible-playbook chat4all.secrets.rotate -e rotate={self.name}"
+                + ("" if logins["pending"]["status"] == "accepted" else " -e drift=replace")
+            )
+        if self.arguments["drift"] != "replace":
+            raise SecretsError(
+                f"DRIFT {self.name}: {facts['service']} rejects the store's value for {user}; "
                 "somebody changed it by hand. If .env has the new one: ansible-playbook chat4all.secrets.provision -e drift=accept; "
                 f"if nobody knows it: ansible-playbook chat4all.secrets.rotate -e rotate={self.name} -e drift=replace"
             )
+
+    def _has_no_way_back(self, logins: dict[str, Any], facts: dict[str, Any]) -> bool:
+        """Tell whether a rotation that was going back has to go forward: somebody has changed the old value meanwhile."""
+        if self.opened["purpose"] != "rotate" or facts["strategy"] != "pair":
+            return False
+        onward = logins["pending"]["status"] == "accepted" or self.arguments["drift"] == "replace"
+        return logins["current"]["status"] == "rejected" and onward
 
     def _is_restored(self, facts: dict[str, Any], entry: dict[str, Any], logins: dict[str, Any]) -> bool:
         """Tell whether the server is an older copy: of all that the store knows, it accepts the previous value alone."""
@@ -512,7 +563,9 @@ class Rotation:
         # Who was skipped goes on with the old value, so that there is nothing to wait for.
         wait = {**DRAIN, **{key: value for key, value in self.arguments["drain"].items() if value is not None}}
         timeout = wait["quiet" if skipped else "timeout"]
-        info = self.credential_info(self.facts, entry, idle_user=old, idle_for=wait["quiet"], timeout=timeout)
+        # Whoever waits is at work: the lock is kept meanwhile, however long that takes.
+        held = {"state_dir": self.deployment.state_dir, "holder": self.holder}
+        info = self.credential_info(self.facts, entry, idle_user=old, idle_for=wait["quiet"], timeout=timeout, **held)
         using: dict[str, set[str]] = {old: set(), new: set()}
         for session in info["sessions"]:
             if session["user"] in using:
@@ -535,8 +588,11 @@ class Rotation:
         ends = {"revoke_after": (now() + datetime.timedelta(seconds=grace)).isoformat()} if grace else {}
 
         def move(stored: dict[str, Any]) -> None:
+            pending = self.slot(stored, "pending")
+            if pending.get("direction") == "back":
+                raise SecretsError(f"{self.name}: another run is going back from {self.id}; see status.yml")
             stored["previous"] = {**stored["current"], "rotation": self.id, **ends}
-            stored["current"] = self.slot(stored, "pending")
+            stored["current"] = pending
             del stored["pending"]
 
         self.change(move)
@@ -553,23 +609,21 @@ class Rotation:
         previous = self.slot(entry, "previous")
         ours = previous["rotation"] == self.id
         done = self.records("drain", "finish", slot=entry["current"]) if ours else []
+        done += self.records("revoke", slot=previous)
         if self.facts["strategy"] == "pair":
             since = {"refused_since": int(self.opened["clock"]["wall"]), "own_refusals": self.opened["own_refusals"]}
             refused = self._disable("revoke", previous, entry, ledger=done, **since)["refused_logins"]
-            done = []
         else:
             login = self.log_in(self.facts, entry, "previous")["logins"]["previous"]
             if login["status"] != "rejected":
                 raise SecretsError(f"the old password of {previous['user']} is {login['status']}, not rejected")
             refused = self._count_refused(tried=1)
-        done += self.records("revoke", slot=previous)
+            self.note(done)
         refused_at = report.clock()
         self.change(lambda stored: stored["previous"].update(revoked=now().isoformat()))
         self.deployment.line("revoke", "old password refused over the network")
         if ours or self.opened["purpose"] == "revoke":
-            self._end(done, refused, refused_at=refused_at)
-        else:
-            self.note(done)
+            self._end([], refused, refused_at=refused_at)
         return {"changed": True}
 
     def _count_refused(self, tried: int = 0) -> int | None:
@@ -592,6 +646,7 @@ class Rotation:
             seconds=self.facts["interval"]
         )
         outcome = {
+            "word": "REVOKED" if self.opened["purpose"] == "revoke" else "ROTATED",
             "seconds": round(boot_seconds() - self.opened["began"], 1),
             "refused": refused,
             "gaps": self.arguments["rolled"].get("gaps", {}),
@@ -632,7 +687,16 @@ class Rotation:
                 if self.facts["strategy"] == "pair":
                     working += f"; {user} stays valid too"
                 rerun = "looks again"
-                details = [("Go back", f"ansible-playbook chat4all.secrets.abort -e rotate={self.name}")]
+                details = [
+                    ("Go back", f"ansible-playbook chat4all.secrets.abort -e rotate={self.name}" + self._given())
+                ]
+            elif not turned and self._current_is_dead(entry):
+                deployment.release(self.holder, forget=False)
+                working = (
+                    f"whoever was replaced works on {pending['user']}; nobody is sent back: the server rejects {user},"
+                )
+                working += " which somebody has changed"
+                rerun = "goes on with the same new password"
             else:
                 self._go_back(pending, step)
                 consumers = len(self.facts["consumers"])
@@ -640,10 +704,14 @@ class Rotation:
                 working += " Nothing is locked out."
                 rerun = "tries again, with another new password"
         except SecretsError as error:
-            aborting, step, reason = False, "back", f"{error.message} (going back after {step}: {reason})"
-            working = f"{user} is valid; not every service may be back on it yet"
-            going_back = (self.entry().get("pending") or {}).get("direction") == "back"
-            rerun = "goes on going back" if going_back else "goes on with the same new password"
+            aborting = False
+            if pending:
+                step, reason = "back", f"{error.message} (going back after {step}: {reason})"
+                working = f"{user} is valid; not every service may be back on it yet"
+                going_back = (self.entry().get("pending") or {}).get("direction") == "back"
+                rerun = "goes on going back" if going_back else "goes on with the same new password"
+            else:
+                reason = f"{reason}; and then: {error.message}"
         if aborting:
             deployment.show(report.aborted(self.name, step, user, working), color="green")
             return {"changed": True}
@@ -654,8 +722,22 @@ class Rotation:
         return {
             "changed": bool(pending),
             "failed": True,
-            "msg": f"{self.name} was not rotated; why, and what to do: the block STOPPED above",
+            "msg": f"{self.name}: stopped; why, and what to do: the block STOPPED above",
         }
+
+    def _given(self) -> str:
+        """Return what this run was given that the way back needs as well."""
+        skipped = ",".join(self.arguments["skip_services"])
+        weak = " -e accept_weak=true" if self.arguments["accept_weak"] else ""
+        return (f" -e skip_service={skipped}" if skipped else "") + weak
+
+    def _current_is_dead(self, entry: dict[str, Any]) -> bool:
+        """Tell whether the value to go back to is one that the server rejects; in place it is set again."""
+        if self.facts["strategy"] != "pair":
+            return False
+        with contextlib.suppress(SecretsError):
+            return self.log_in(self.facts, entry, "current")["logins"]["current"]["status"] == "rejected"
+        return False
 
     def _go_back(self, pending: dict[str, Any], step: str) -> None:
         self.note(self.records(step, state="going back", slot=pending), step=step)

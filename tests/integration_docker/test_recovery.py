@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from contextlib import contextmanager
 
 import pytest
 import yaml
@@ -18,12 +17,6 @@ from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
 from plays import Plays
 
 IMAGE = "chat4all-test/consumer:1"
-HOLD = """
-import os, time, psycopg2
-connection = psycopg2.connect(host="postgres", dbname="chat4all", user=os.environ["U"], password=os.environ["P"])
-print("connected", flush=True)
-time.sleep(600)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -90,23 +83,6 @@ def rewrite(plays, change) -> None:
     plays.store_path.write_bytes(vault.encrypt(yaml.safe_dump(content)))
 
 
-@contextmanager
-def foreign_session(stack, slot):
-    """A session of somebody who is no consumer, from a container of its own."""
-    name = f"{stack.project}-foreign"
-    environment = ("--env", f"U={slot['user']}", "--env", f"P={slot['password']}")
-    network = f"--network={stack.project}_default"
-    stack.docker(
-        "run", "--detach", "--name", name, network, *environment, "--entrypoint", "python3", IMAGE, "-uc", HOLD
-    )
-    try:
-        while "connected" not in stack.docker("logs", name):
-            assert stack.docker("inspect", "--format", "{{.State.Running}}", name).strip() == "true"
-        yield
-    finally:
-        stack.docker("rm", "--force", name)
-
-
 def copied(stack, folder, back: bool = False) -> None:
     """Copy the stopped server's files away, or the copy back, and start the server again."""
     server = stack.containers("postgres")[0]
@@ -127,7 +103,7 @@ def rotated(plays) -> None:
 
 def stopped_at_drain(stack, plays):
     """Have a rotation that cannot go on because a stranger uses the old value."""
-    with foreign_session(stack, entry(plays)["current"]):
+    with stack.foreign_session(entry(plays)["current"]):
         done = plays.run("rotate-db.yml")
         assert done.returncode != 0 and "STOPPED  postgres at drain" in done.stdout, done.stdout
     return done

@@ -10,6 +10,7 @@ By hand: ``python tests/stack/stack.py up demo`` and ``python tests/stack/stack.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import json
 import os
@@ -22,6 +23,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -81,6 +83,15 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
+
+
+# A session of somebody who is no consumer.
+HOLD = """
+import os, time, psycopg2
+connection = psycopg2.connect(host="postgres", dbname="chat4all", user=os.environ["U"], password=os.environ["P"])
+print("connected", flush=True)
+time.sleep(600)
+"""
 
 
 class Stack:
@@ -216,6 +227,21 @@ class Stack:
         options = ("--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1")
         command = ("psql", *options, f"--username={user}", f"--dbname={database}")
         return self.docker("exec", "--interactive", server, *command, stdin=sql).strip()
+
+    @contextlib.contextmanager
+    def foreign_session(self, slot: dict[str, str]) -> Iterator[None]:
+        """Have a session of somebody who is no consumer, from a container of its own; ``slot``: user and password."""
+        name = f"{self.project}-foreign"
+        environment = ("--env", f"U={slot['user']}", "--env", f"P={slot['password']}")
+        options = (f"--network={self.project}_default", *environment, "--entrypoint", "python3")
+        self.docker("run", "--detach", "--name", name, *options, "chat4all-test/consumer:1", "-uc", HOLD)
+        try:
+            while "connected" not in self.docker("logs", name):
+                if self.docker("inspect", "--format", "{{.State.Running}}", name).strip() != "true":
+                    raise StackError(f"{name}: {self.docker('logs', name)}")
+            yield
+        finally:
+            self.docker("rm", "--force", name)
 
     def server_log(self, since: str = "") -> str:
         """Return what the database server has logged, since a time if one is given."""

@@ -1,0 +1,31 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import ARGUMENTS, Deployment
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import is_unfinished
+
+
+class ActionModule(ActionBase):
+    """The order in which credentials are rotated."""
+
+    _requires_connection = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        names = {"credentials": {"type": "list", "elements": "str", "required": True}}
+        _validation, arguments = self.validate_argument_spec(argument_spec={**ARGUMENTS, **names})
+        deployment = Deployment(self, arguments, task_vars or {})
+        try:
+            deployment.require_discretion()
+            entries = {name: deployment.stored(deployment.known(name)) for name in arguments["credentials"]}
+            result.update(changed=False, credentials=sorted(entries, key=lambda name: not is_unfinished(entries[name])))
+        except SecretsError as error:
+            result.update(failed=True, msg=f"STOPPED at open: {error.message}. Nothing was changed.")
+        return result
