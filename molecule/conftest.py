@@ -164,7 +164,7 @@ class Deployment:
         return counter.logins
 
     def printed(self, name: str) -> str:
-        """Return what a run of molecu../shared/tasks/refused.yml printed."""
+        """Return what a run by molecule/shared/tasks/refused.yml printed."""
         return (self.folder / f"{name}.txt").read_text()
 
     @cached_property

@@ -61,8 +61,6 @@ def resolve(name: str, entry: dict[str, Any], project: Project) -> dict[str, Any
         "image": server.image,
         "port": engine.port,
         "role": entry.get("role", user),
-        "role_given": "role" in entry,
-        "database": str(entry.get("database") or environment.get(engine.server_database) or user),
         "variables": variables,
         # What the server itself reads (at its first start only); none once provisioning has separated them.
         "server_variables": sorted(variable for variable in used_by if server.name in used_by[variable]),

@@ -15,7 +15,6 @@ what ``S`` depends on.
 from __future__ import annotations
 
 import copy
-import datetime
 import json
 import os
 import re
@@ -28,6 +27,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
 from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import Completed, DockerCli
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import read_plain_file
+from ansible_collections.chat4all.secrets.plugins.module_utils.logs import moment
 from ansible_collections.chat4all.secrets.plugins.module_utils.masking import Masker, sensitive_values
 
 LABEL = "com.docker.compose."
@@ -104,7 +104,7 @@ class Container:
             health=(state.get("Health") or {}).get("Status"),
             exit_code=int(state.get("ExitCode") or 0),
             restarting=bool(state.get("Restarting")),
-            created=_seconds(data.get("Created", "")),
+            created=moment(data["Created"]),
             started_at=state.get("StartedAt", ""),
             finished_at=state.get("FinishedAt", ""),
             restarts=int(data.get("RestartCount") or 0),
@@ -116,6 +116,11 @@ class Container:
             addresses={name: facts.get("IPAddress", "") for name, facts in networks.items()},
             env=dict(item.split("=", 1) for item in data["Config"].get("Env") or [] if "=" in item),
         )
+
+
+def by_address(containers: Iterable[Container]) -> dict[str, str]:
+    """Return the service of every address that containers have."""
+    return {address: one.service for one in containers for address in one.addresses.values() if address}
 
 
 class Project:
@@ -301,15 +306,11 @@ class Project:
         rows = self._compose(["-"], "config", "--hash", "*", stdin=self._resolved).stdout.splitlines()
         return dict(row.split(None, 1) for row in rows if row.strip())
 
-    def mounts_variables(self, name: str) -> bool:
-        """Tell whether a service mounts secrets or configs made from variables, which its hash does not cover."""
-        return bool(self._mounts_of(name))
-
     def stale(self, containers: Iterable[Container]) -> set[str]:
         """Return the ids of the containers that were made from another configuration than the present one."""
         hashes = self.hashes()
-        # The hash does not tell it there: take the last change of the source.
-        mounting = {name for name in self.services if self.mounts_variables(name)}
+        # The hash does not cover secrets and configs made from variables: take the last change of the source.
+        mounting = {name for name in self.services if self._mounts_of(name)}
         changed = os.stat(self.env_file).st_mtime if mounting and os.path.exists(self.env_file) else 0.0
         return {
             container.id
@@ -581,15 +582,6 @@ class Project:
         line = re.sub(r"`[^`]*`", "a value", line)
         # Only here: elsewhere the names of containers would look like a user's.
         return self._env_values.mask(line) if command == "config" else line
-
-
-def _seconds(timestamp: str) -> float:
-    """Return the seconds since 1970 of a time as the engine writes it, with nine digits after the point."""
-    match = re.fullmatch(r"(\d+-\d+-\d+T\d+:\d+:\d+)(\.\d+)?(Z|[+-]\d+:\d+)", timestamp)
-    if not match:
-        return 0.0
-    whole = datetime.datetime.fromisoformat(match.group(1) + match.group(3).replace("Z", "+00:00"))
-    return whole.timestamp() + float(match.group(2) or 0)
 
 
 def _joined(config: Mapping[str, Any]) -> set[str]:

@@ -21,7 +21,6 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.generate import R
 from ansible_collections.chat4all.secrets.plugins.module_utils.logs import patterns
 
 ENTRY_KEYS = (
-    "database",
     "engine",
     "generate",
     "grace",
@@ -151,7 +150,7 @@ def _entry(where: str, name: Any, given: Any) -> dict[str, Any]:
     if given is None:
         raise SecretsError(f"{where}: must be a mapping; {{}} takes every default")
     entry = _mapping(given, where, ENTRY_KEYS, "{}, which takes every default")
-    for key in ("engine", "service", "role", "database"):
+    for key in ("engine", "service", "role"):
         _text(entry, key, where)
     if "engine" in entry:
         engine_named(entry["engine"], f"{where}.engine")

@@ -11,32 +11,29 @@ from dataclasses import dataclass, field
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 
-COLLECTION = "chat4all.secrets"
-
 # Before the name of a variable: the one that keeps what the server was given at its first start.
 INIT_PREFIX = "INIT_"
 
 
 @dataclass(frozen=True)
 class Engine:
-    """The defaults of one engine; every one can be overridden in the catalog."""
+    """The defaults of one engine."""
 
     name: str
     # The prefix of the engine's two modules: <modules>_credential and <modules>_credential_info.
     modules: str
     # Matched against the last part of an image's name, and against the name of a catalog entry or service.
-    names: str = "(?!)"
+    names: str
     # The variables of .env, by what they hold; the server reads them at its first start only.
-    variables: dict[str, str] = field(default_factory=dict)
-    # The server's own environment: where it says who its first user is and which database it made.
-    server_user: str = ""
-    server_database: str = ""
-    default_user: str = ""
-    port: int = 0
+    variables: dict[str, str]
+    # Where the server's own environment says who its first user is.
+    server_user: str
+    default_user: str
+    port: int
     # The first one is the default.
-    strategies: tuple[str, ...] = ("pair",)
+    strategies: tuple[str, ...]
     generate: dict[str, object] = field(default_factory=lambda: {"kind": "password", "length": 32})
-    # Days, from the strategy document's rotation schedule.
+    # Days.
     interval: int = 90
     priority: str = "high"
 
@@ -44,33 +41,25 @@ class Engine:
 ENGINES = {
     "postgresql": Engine(
         name="postgresql",
-        modules=f"{COLLECTION}.postgresql",
+        modules="postgresql",
         names=r"postgres(ql)?|postgis|timescaledb(-ha)?|pgvector|citus|pg",
         variables={"user": "POSTGRES_USER", "password": "POSTGRES_PASSWORD"},
         server_user="POSTGRES_USER",
-        server_database="POSTGRES_DB",
         default_user="postgres",
         port=5432,
         strategies=("pair", "single_user"),
     ),
 }
 
-# What a strategy means for those who depend on the credential (DESIGN: type).
+# What a strategy means for those who depend on the credential.
 TYPES = {"pair": "pair", "single_user": "gap"}
 
 
 def engine_named(name: str, where: str) -> Engine:
-    """Return the engine of that name; ``where`` is the place in the catalog, for the error.
-
-    A name with two dots (``my.collection.mysql``) is an engine of another collection: it brings its modules,
-    the catalog entry brings the rest.
-    """
+    """Return the engine of that name; ``where`` is the place in the catalog, for the error."""
     if name in ENGINES:
         return ENGINES[name]
-    if re.fullmatch(r"\w+\.\w+\.\w+", name):
-        return Engine(name=name, modules=name)
-    known = ", ".join(sorted(ENGINES))
-    raise SecretsError(f"{where}: unknown engine {name!r}; use {known}, or namespace.collection.engine")
+    raise SecretsError(f"{where}: unknown engine {name!r}; use {', '.join(sorted(ENGINES))}")
 
 
 def engine_of(text: str) -> Engine | None:

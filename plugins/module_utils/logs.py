@@ -56,6 +56,7 @@ PIECE = 16 * 1024
 OVERLAP = 1024
 SHOWN = 300
 SAVED = 1024 * 1024
+SAVED_LINES = 2000
 POLL = 0.25
 
 NEVER = "0001-01-01"
@@ -265,9 +266,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def masked_log(docker: DockerCli, container_id: str, masker: Masker, lines: int = 2000) -> str:
+def masked_log(docker: DockerCli, container_id: str, masker: Masker) -> str:
     """Return the end of a container's log, at most 1 MiB of it, without secrets and without terminal escapes."""
-    process = _logs(docker, "--tail", str(lines), container_id)
+    process = _logs(docker, "--tail", str(SAVED_LINES), container_id)
     # What is written faster than it is read would never end.
     timer = threading.Timer(60, process.kill)
     timer.start()

@@ -120,9 +120,8 @@ AND NOT (usesysid = 10 AND (client_addr IS NULL OR client_addr <<= '127.0.0.0/8'
 SNAPSHOT = """
 SELECT json_build_object(
 'settings', (SELECT json_object_agg(name, setting) FROM pg_settings WHERE name IN (
-  'server_version', 'server_version_num', 'log_line_prefix', 'log_destination', 'logging_collector', 'lc_messages',
+  'server_version_num', 'log_line_prefix', 'log_destination', 'logging_collector', 'lc_messages',
   'in_hot_standby')),
-'bootstrap', pg_get_userbyid(10),
 'roles', (SELECT json_object_agg(rolname, json_build_object('superuser', rolsuper, 'login', rolcanlogin, 'oid',
 oid::bigint,
   'replication', rolreplication, 'inherit', rolinherit, 'createdb', rolcreatedb, 'createrole', rolcreaterole,
@@ -1034,12 +1033,9 @@ def info(
         "logins": {label: login_result(server, snapshot, login, reachable) for label, login in credentials.items()},
         "sessions": snapshot.sessions,
         "idle": snapshot.seen["idle"] == "true" if idle_user else None,
-        "own_addresses": server.own_addresses,
         "databases": reachable,
         "refused_logins": counted[0] if counted else None,
         "own_refused_logins": counted[1] if counted else None,
-        "server_version": snapshot.seen["settings"]["server_version"],
-        "bootstrap_user": snapshot.seen["bootstrap"],
         "owner_superuser": role["superuser"],
     }
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.catalog import objections
-from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Container, Project
+from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Container, Project, by_address
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import ServiceOptions
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import atomic_write, read_plain_file
@@ -244,12 +244,7 @@ class Rollout:
             raise SecretsError(f"docker compose up -d would still recreate {', '.join(left)} after the roll-out")
         return {
             **self.outline(waves),
-            "addresses": {
-                address: container.service
-                for container in self.project.containers()
-                for address in container.addresses.values()
-                if address
-            },
+            "addresses": by_address(self.project.containers()),
             "seconds": round(time.monotonic() - began, 1),
         }
 

@@ -5,7 +5,8 @@
 """What a target remembers of its deployment: who works on it, how far a rotation is, and which store it has seen.
 
 The folder (``.chat4all`` beside the Compose file, 0700) holds ``lock``, held by the kernel while a module works,
-``state.json``, ``ledger.jsonl``, and ``runs/<rotation id>/`` with masked logs. Nothing in it is a secret.
+``state.json``, ``ledger.jsonl``, ``rollout.json``, and ``runs/<rotation id>/`` with masked
+logs and progress lines. Nothing in it is a secret.
 """
 
 from __future__ import annotations

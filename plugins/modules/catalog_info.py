@@ -90,9 +90,6 @@ credentials:
     role:
       description: The role that owns the objects.
       type: str
-    role_given:
-      description: Whether the catalog names the role; else it is the server's first user.
-      type: bool
     server:
       description: The running container of the server, or V(null) where none runs.
       type: dict
@@ -103,9 +100,6 @@ project:
   contains:
     name:
       description: Its name.
-      type: str
-    directory:
-      description: Its folder, spelled as it was when the containers were made.
       type: str
     files:
       description: The Compose files in their order.
@@ -118,6 +112,17 @@ addresses:
   description: The service of every container address of the project.
   returned: success
   type: dict
+pending_changes:
+  description: What C(docker compose up -d) would do to services with containers, each the service and what
+    (V(recreate) or V(create)). What it would recreate only because of another one is left out.
+  returned: success
+  type: list
+  elements: list
+image_drift:
+  description: Which containers run another image than their tag names now, a line each.
+  returned: success
+  type: list
+  elements: str
 sealed:
   description: The values found in C(.env), sealed with O(seal_key).
   returned: when O(seal_key) is given
@@ -129,7 +134,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.chat4all.secrets.plugins.module_utils import catalog as catalog_facts
-from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Container, Project
+from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Container, Project, by_address
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import checked_catalog, service_options
 from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import DockerCli
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import INIT_PREFIX
@@ -165,16 +170,10 @@ def examine(params: dict) -> dict:
         "credentials": credentials,
         "project": {
             "name": project.name,
-            "directory": project.directory,
             "files": project.files,
             "env_file": project.env_file,
         },
-        "addresses": {
-            address: container.service
-            for container in containers
-            for address in container.addresses.values()
-            if address
-        },
+        "addresses": by_address(containers),
         "pending_changes": [list(change) for change in changes],
         "image_drift": project.image_drift(containers),
     }
@@ -195,8 +194,8 @@ def look_up(
         present = read_env(project.env_file, used)
         server = project.services[facts["service"]]
         running = next((c for c in containers if c.service == server.name and c.running), None)
-        facts["env"] = {"present": sorted(present), "fingerprints": fingerprints(params["fingerprint_key"], present)}
-        facts["server"] = {"id": running.id, "name": running.name} if running else None
+        facts["env"] = {"fingerprints": fingerprints(params["fingerprint_key"], present)}
+        facts["server"] = {"id": running.id} if running else None
         facts["has_data"] = any(c.service == server.name for c in containers) or project.has_data(server.name)
         facts["plan"] = catalog_facts.roll_out_plan(
             project, containers, server.name, facts["consumers"], services, params["skip_services"]

@@ -151,7 +151,7 @@ PLACEHOLDER = "change_me"
 PUBLIC = re.compile(r"(^|_)(USER|USERNAME|DB|DATABASE|HOST|PORT)$")
 OVERRIDE = "docker-compose.override.yml"
 
-# The strategy document's lines, the deployment's state folder, and what a write that was killed may leave behind.
+# Files with variables, our override, the deployment's state folder, and what a write that was killed may leave behind.
 IGNORED = (".env", ".env.local", ".env.production", "*.env", "!.env.example", OVERRIDE, ".chat4all/", ".*.tmp")
 IGNORED_HEADER = "# Secrets and environment files"
 

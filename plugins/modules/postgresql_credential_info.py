@@ -118,12 +118,6 @@ idle:
   description: Whether O(idle_user) was idle for O(idle_for) seconds; V(null) without O(idle_user).
   returned: success
   type: bool
-own_addresses:
-  description: The server container's own addresses, from which logins are tried.
-  returned: success
-  type: list
-  elements: str
-  sample: [172.18.0.2]
 databases:
   description: The databases that matter, as O(databases) says.
   returned: success
@@ -143,16 +137,6 @@ own_refused_logins:
   returned: success
   type: int
   sample: 1
-server_version:
-  description: The server's version.
-  returned: success
-  type: str
-  sample: '17.6'
-bootstrap_user:
-  description: The server's first superuser, which every server has (C(POSTGRES_USER) in the official image).
-  returned: success
-  type: str
-  sample: chat4all
 owner_superuser:
   description: Whether O(owner) is a superuser.
   returned: success

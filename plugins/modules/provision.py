@@ -15,7 +15,8 @@ description:
   - C(store) imports the values in use from C(.env) and generates those that are missing; C(render) writes C(.env),
     C(.env.example) and the C(.gitignore) lines; C(separate) keeps a server's first-start values apart from its
     consumers'. The role P(chat4all.secrets.provision#role) calls the steps in their order.
-  - A value that the store has is never replaced, and none is generated for a server that has data already.
+  - A value that the store has is never replaced unless O(drift=accept) asks for it, and none is generated for a server
+    that has data already.
   - While a rotation is unfinished, the slot that is published stays published.
 extends_documentation_fragment:
   - chat4all.secrets.attributes

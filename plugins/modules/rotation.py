@@ -15,8 +15,7 @@ description:
   - The protocol is C(open), C(create), C(set), C(test), C(publish), C(roll_out), C(drain), C(finish), C(revoke);
     C(back) returns to the old value. The role P(chat4all.secrets.rotate#role) calls the steps in their order.
   - Every step is idempotent. After a run that was killed anywhere, the same steps are called again.
-  - The engine is reached through its two modules, C(ENGINE_credential) and C(ENGINE_credential_info), of this or
-    another collection.
+  - The engine is reached through its two modules, C(ENGINE_credential) and C(ENGINE_credential_info).
 extends_documentation_fragment:
   - chat4all.secrets.attributes
   - chat4all.secrets.attributes.posix

@@ -116,9 +116,8 @@ class Deployment:
 
     def module(self, name: str, **arguments: Any) -> dict[str, Any]:
         """Run a module on the target and return its result; its failure is raised as one line."""
-        full_name = name if name.count(".") >= 2 else f"{COLLECTION}.{name}"
         result = self.action._execute_module(
-            module_name=full_name,
+            module_name=f"{COLLECTION}.{name}",
             module_args={key: value for key, value in arguments.items() if value is not None},
             task_vars=self.task_vars,
         )

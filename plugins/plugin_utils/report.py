@@ -29,9 +29,9 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400}d"
 
 
-def clock(moment: datetime.datetime | None = None) -> str:
+def clock() -> str:
     """Return the local time of day, as every line begins with it."""
-    return (moment or datetime.datetime.now().astimezone()).strftime("%H:%M:%S")
+    return datetime.datetime.now().astimezone().strftime("%H:%M:%S")
 
 
 def line(host: str, step: str, text: str) -> str:
@@ -39,9 +39,9 @@ def line(host: str, step: str, text: str) -> str:
     return f"{clock()} {host:<5} {step.replace('_', ' '):<9} {text}"
 
 
-def field(label: str, text: str, indent: int = 2, width: int = 9) -> list[str]:
+def field(label: str, text: str, width: int = 9) -> list[str]:
     """Return ``label  text``, wrapped below itself."""
-    head = " " * indent + f"{label:<{width}}"
+    head = f"  {label:<{width}}"
     return textwrap.wrap(
         head + text, WIDTH, subsequent_indent=" " * len(head), break_long_words=True, break_on_hyphens=False
     )

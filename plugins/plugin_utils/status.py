@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+from ansible_collections.chat4all.secrets.plugins.module_utils.declared import PRIORITIES
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, is_gone, now
@@ -16,7 +17,6 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import R
 
 # A credential is due soon when this part of its interval, at most, is left.
 SOON = 0.05
-PRIORITIES = ("critical", "high", "medium", "low")
 
 
 def age_and_due(created: str, interval: int) -> tuple[datetime.timedelta, datetime.timedelta]:

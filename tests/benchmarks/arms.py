@@ -52,7 +52,7 @@ class Arm:
 
 
 class SeedProcedure(Arm):
-    """The strategy document's own steps, to the letter."""
+    """The procedure of the runbook that this project began with, to the letter."""
 
     name = "seed_procedure"
 

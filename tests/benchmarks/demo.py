@@ -79,7 +79,7 @@ def compare(deployment: Deployment, rotations: int) -> dict[str, Result]:
     usual, ours = SeedProcedure(deployment), DemoCollection(deployment)
     results = {}
 
-    say(f"\n1. The strategy document's own procedure, {rotations} rotations (ALTER USER, sed, recreate one by one)")
+    say(f"\n1. The usual procedure, {rotations} rotations (ALTER USER, sed, recreate one by one)")
     results[usual.name] = deployment.measure(rotate_quietly(usual), rotations)
     say(f"  after it a plain 'docker compose up -d' recreated {listed(deployment.recreated_by_up())}")
     # The database is a new container now: its log is another one.

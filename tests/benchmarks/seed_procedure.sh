@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# The strategy document's "Database Passwords (Zero-Downtime)", step by step as it is printed there:
+# "Database Passwords (Zero-Downtime)" of the runbook that this project began with, step by step as it is printed there:
 #   seed_procedure.sh FOLDER SERVER_CONTAINER SERVICE...
 # Three things differ: "docker compose" is the Compose that exists today, "-t" is left out of "docker exec" since nobody
 # sits at a terminal, and the password has none of the characters (/ and &) that break the sed line.

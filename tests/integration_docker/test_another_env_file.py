@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A stack that is started with ``--env-file .env.production``, as the strategy document does."""
+"""A stack that is started with ``--env-file .env.production``."""
 
 from __future__ import annotations
 

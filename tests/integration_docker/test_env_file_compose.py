@@ -252,7 +252,7 @@ def test_values_come_out_unchanged_of_a_file_with_foreign_lines_which_stay(compo
 
 def test_values_arrive_in_a_container_unchanged(compose: Compose) -> None:
     if not compose.docker.run("image", "ls", "--quiet", IMAGE).stdout:
-        pytest.skip(f"no image {IMAGE}; make images")
+        pytest.skip(f"no image {IMAGE}; python3 tests/images/images.py --all")
     values = generated_values()
     compose.write_services(consumers(values))
     compose.write_env(dotenv.render("", values))

@@ -31,7 +31,7 @@ from types import TracebackType
 HERE = Path(__file__).resolve().parent
 STACKS = HERE.parent.parent / "build" / "stacks"
 CONSUMERS = ("message-service", "user-service", "api-gateway")
-# What a larger deployment has besides: the seed's connectors, and more of the same.
+# What a larger deployment has besides: connectors, and more of the same.
 MORE_CONSUMERS = (
     "whatsapp-connector",
     "telegram-connector",

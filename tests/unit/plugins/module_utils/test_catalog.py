@@ -55,7 +55,7 @@ def plan(services, containers, options=None, skipped=()):
 
 def test_an_empty_entry_takes_the_defaults_of_engine_and_stack():
     facts = catalog.resolve("postgres", {}, project())
-    assert (facts["role"], facts["role_given"], facts["database"]) == ("chat4all", False, "app")
+    assert facts["role"] == "chat4all"
     assert facts["consumers"] == ["app"]
     assert (facts["interval"], facts["grace"], facts["priority"]) == (90 * 86400, 0, "high")
     assert facts["generate"] == {"kind": "password", "length": 32}
@@ -64,7 +64,7 @@ def test_an_empty_entry_takes_the_defaults_of_engine_and_stack():
 def test_what_an_entry_says_counts():
     entry = {"role": "app", "interval": 60, "grace": 5, "priority": "low", "generate": {"length": 40}}
     facts = catalog.resolve("postgres", entry, project())
-    assert (facts["role"], facts["role_given"]) == ("app", True)
+    assert facts["role"] == "app"
     assert (facts["interval"], facts["grace"], facts["priority"]) == (60, 5, "low")
     assert facts["generate"] == {"kind": "password", "length": 40}
 
