@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Project
-from ansible_collections.chat4all.secrets.plugins.module_utils.files import read_plain_file
+from ansible_collections.chat4all.secrets.plugins.module_utils.files import check_plain_file, read_plain_file
 from ansible_collections.chat4all.secrets.plugins.module_utils.masking import sensitive_values
 
 PROJECT_OPTIONS: dict[str, dict[str, Any]] = {
@@ -31,6 +33,12 @@ def read_env(path: str, names: Iterable[str]) -> dict[str, str]:
     """Return the named variables that an env file has; none when there is no such file."""
     text = (read_plain_file(path) or b"").decode("utf-8", "surrogateescape")
     return dotenv.values(text, names=names, where=path)
+
+
+def check_env(path: str) -> None:
+    """Refuse an env file that could not be replaced: what is no plain file, or belongs to another than its folder."""
+    with contextlib.suppress(OSError):
+        check_plain_file(path, os.stat(os.path.dirname(path)).st_uid)
 
 
 def secret_values(project: Project, variables: Iterable[str]) -> set[str]:

@@ -142,6 +142,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 from ansible_collections.chat4all.secrets.plugins.module_utils.fingerprints import fingerprint
 from ansible_collections.chat4all.secrets.plugins.module_utils.project_options import (
     PROJECT_OPTIONS,
+    check_env,
     project_arguments,
     read_env,
 )
@@ -161,6 +162,7 @@ def examine(params: dict) -> dict:
         if name not in catalog:
             raise SecretsError(f"{name}: not in secrets_catalog; there are {', '.join(catalog)}")
     project = Project.load(DockerCli(), *project_arguments(params))
+    check_env(project.env_file)
     containers = project.containers()
     with ThreadPoolExecutor(max_workers=1) as pool:
         pending = pool.submit(project.pending_changes, containers)

@@ -44,6 +44,7 @@ FACTS = {
 PROJECT = {"name": "production", "env_file": "/srv/chat4all/.env", "files": ["/srv/x.yml", "/srv/x.override.yml"]}
 LAST = {"seconds": 74.0, "gaps": {"b": 5.2}}
 OUTCOME = {
+    "word": "ROTATED",
     "seconds": 74.0,
     "refused": 0,
     "gaps": {"scheduler": 5.2},
