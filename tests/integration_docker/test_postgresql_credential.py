@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.chat4all.secrets.plugins.module_utils import state
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.generate import generate, scram_sha_256
 from ansible_collections.chat4all.secrets.plugins.module_utils.masking import encoded_forms
@@ -750,6 +751,27 @@ def test_check_mode_looks_with_any_password_and_touches_nothing(fresh: Lab, tmp_
         assert check(one, lab.first)["changed"] is False
         assert "should be idle, but 1 sessions use it" in check(placeholder, lab.first)["msg"]
         assert check(slot(OWNER), lab.first, strategy="single_user", admin_login=None)["actions"] == ["password"]
+
+
+def test_who_waits_for_sessions_to_end_keeps_the_lock(fresh: Lab, tmp_path: Path) -> None:
+    file = state.StateFile(str(tmp_path / "state"))
+    holder = {"rotation": "r-1", "owner": "anna@laptop process 1", "store_id": "s", "serial": 7}
+    waiting = {"container": fresh.server, "host": "postgres", "port": 5432, "owner": OWNER, "admin": fresh.first}
+    waiting |= {"idle_user": OWNER, "idle_for": 0.5, "timeout": 2, "state_dir": file.state_dir, "holder": holder}
+
+    def soon_over(found: dict[str, Any]) -> None:
+        state.take(found, holder["rotation"], holder["owner"])
+        found["lease"]["boot_expires"] = state.boot_seconds() + 1
+
+    file.update(soon_over)
+    with fresh.session(fresh.first):
+        done, _logged = run_module("postgresql_credential_info", waiting, tmp_path)
+    assert json.loads(done.stdout)["idle"] is False
+    assert state.lease_alive(file.read()["lease"])
+    done, _logged = run_module(
+        "postgresql_credential_info", {**waiting, "holder": {**holder, "rotation": "r-2"}}, tmp_path
+    )
+    assert "the lock of r-2 was taken over by anna@laptop process 1 meanwhile" in json.loads(done.stdout)["msg"]
 
 
 def test_check_mode_predicts_and_touches_nothing(fresh: Lab) -> None:

@@ -170,6 +170,72 @@ def test_a_way_back_that_was_cut_off_is_gone_to_its_end_with_one_block(stack, pl
     is_settled(stack, plays)
 
 
+def by_hand(stack, user) -> None:
+    stack.psql(f"ALTER ROLE {user} PASSWORD 'by-hand-0123456789'")
+
+
+def test_nobody_is_sent_back_to_a_value_that_the_server_rejects(stack, plays):
+    before = entry(plays)["current"]
+    by_hand(stack, before["user"])
+    services = plays.variables["secrets_services"]
+    plays.variables["secrets_services"] = {**services, "message-service": {"failure_log": "Started"}}
+    plays.write_inventory()
+    done = plays.run("rotate-db.yml", "-e", "drift=replace")
+    plays.variables["secrets_services"] = services
+    plays.write_inventory()
+    text = " ".join(done.stdout.split())
+    assert done.returncode != 0 and "STOPPED postgres at roll out: message-service failed" in text, text
+    assert f"nobody is sent back: the server rejects {before['user']}" in text
+    pending = entry(plays)["pending"]
+    assert pending["password"] in (stack.directory / ".env").read_text()
+    done = plays.run("rotate-db.yml")
+    assert done.returncode == 0 and "RESUME" in done.stdout, done.stdout
+    assert entry(plays)["current"]["password"] == pending["password"]
+    is_settled(stack, plays)
+
+
+def test_a_way_back_whose_end_is_dead_turns_into_the_way_forward(stack, plays):
+    before = entry(plays)["current"]
+    stopped_at_drain(stack, plays)
+    rewrite(plays, lambda all: all["secrets_credentials"]["postgres"]["pending"].update(direction="back"))
+    by_hand(stack, before["user"])
+    refused = plays.run("abort.yml", "-e", "rotate=postgres")
+    assert refused.returncode != 0 and "there is no way back" in refused.stdout, refused.stdout
+    rotated(plays)
+    assert entry(plays)["current"]["user"] != before["user"]
+    is_settled(stack, plays)
+
+
+def dead_at_its_end(stack, rotation) -> None:
+    """Have the target remember a run that died between its last change of the store and the end of its lock."""
+    path = stack.directory / ".chat4all" / "state.json"
+    state = json.loads(path.read_text())
+    assert not state["records"]
+    state["records"] = {rotation: {"credential": "postgres", "rotation": rotation, "step": "roll_out"}}
+    path.write_text(json.dumps(state))
+
+
+def ledger(stack) -> list[tuple[str, str]]:
+    rows = (stack.directory / ".chat4all" / "ledger.jsonl").read_text().splitlines()
+    return [(row["rotation"], row["step"]) for row in map(json.loads, rows)]
+
+
+@pytest.mark.parametrize("playbook", ["abort.yml", "revoke.yml"])
+def test_a_run_that_died_at_its_very_end_is_ended_by_the_same_command(stack, plays, playbook):
+    rotation = f"r-dead-at-{playbook}"
+    dead_at_its_end(stack, rotation)
+    status = plays.run("status.yml")
+    assert status.returncode != 0 and "STOPPED" in status.stdout
+    store = plays.store_path.read_bytes()
+    plan = plays.run(playbook, "-e", "rotate=postgres", "--check")
+    assert plan.returncode == 0 and plays.run("status.yml").returncode != 0
+    done = plays.run(playbook, "-e", "rotate=postgres")
+    assert done.returncode == 0 and f"{rotation} had ended, save for its lock" in done.stdout, done.stdout
+    assert plays.store_path.read_bytes() == store
+    assert [step for known, step in ledger(stack) if known == rotation] == ["back"] * (playbook == "abort.yml")
+    is_settled(stack, plays)
+
+
 def test_a_server_restored_from_before_the_last_rotation_gets_the_present_value_again(stack, plays, tmp_path):
     copied(stack, tmp_path)
     stack.wait()
@@ -189,7 +255,7 @@ def test_a_server_restored_from_before_the_last_rotation_gets_the_present_value_
 
 def test_a_value_that_nobody_knows_is_replaced_only_where_asked(stack, plays):
     user = entry(plays)["current"]["user"]
-    stack.psql(f"ALTER ROLE {user} PASSWORD 'by-hand-0123456789'")
+    by_hand(stack, user)
     refused = plays.run("rotate-db.yml")
     assert refused.returncode != 0 and "DRIFT postgres" in refused.stdout and "drift=replace" in refused.stdout
     done = plays.run("rotate-db.yml", "-e", "drift=replace")
@@ -235,6 +301,10 @@ def test_a_service_that_was_skipped_keeps_a_valid_value_until_it_is_replaced(sta
     assert done.returncode == 0 and "api-gateway keeps the old value" in " ".join(done.stdout.split()), done.stdout
     assert log_in(stack, old) == f"chat4all {old['user']}"
     assert plays.run("status.yml").returncode != 0
+    dead_at_its_end(stack, entry(plays)["previous"]["rotation"])
+    again = plays.run("rotate-db.yml", "-e", "skip_service=api-gateway")
+    assert again.returncode == 0 and "had ended, save for its lock" in again.stdout, again.stdout
+    assert log_in(stack, old) == f"chat4all {old['user']}"
     for playbook, argument in (("rotate-db.yml", "x=y"), ("revoke.yml", "revoke=postgres")):
         refused = plays.run(playbook, "-e", argument)
         assert refused.returncode != 0 and "api-gateway still has the old value" in refused.stdout, refused.stdout
@@ -242,6 +312,7 @@ def test_a_service_that_was_skipped_keeps_a_valid_value_until_it_is_replaced(sta
     stack.wait()
     ended = plays.run("revoke.yml", "-e", "revoke=postgres")
     assert ended.returncode == 0 and "old password refused" in ended.stdout, ended.stdout
+    assert "REVOKED  postgres" in ended.stdout
     is_settled(stack, plays)
 
 
@@ -251,6 +322,11 @@ def test_with_a_grace_both_values_are_valid_until_it_is_ended(stack, plays):
     plays.write_inventory()
     rotated(plays)
     assert log_in(stack, old) == f"chat4all {old['user']}"
+    rotation, rows = entry(plays)["previous"]["rotation"], ledger(stack)
+    dead_at_its_end(stack, rotation)
+    rotated(plays)
+    assert ledger(stack) == [*rows, (rotation, "drain"), (rotation, "finish")]
+    assert plays.run("status.yml").returncode == 0
     waiting = plays.run("revoke.yml")
     assert waiting.returncode == 0 and "end_grace=true" in waiting.stdout
     assert log_in(stack, old) == f"chat4all {old['user']}"

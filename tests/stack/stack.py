@@ -234,6 +234,7 @@ class Stack:
         name = f"{self.project}-foreign"
         environment = ("--env", f"U={slot['user']}", "--env", f"P={slot['password']}")
         options = (f"--network={self.project}_default", *environment, "--entrypoint", "python3")
+        self.docker("rm", "--force", name)  # one that a killed test has left
         self.docker("run", "--detach", "--name", name, *options, "chat4all-test/consumer:1", "-uc", HOLD)
         try:
             while "connected" not in self.docker("logs", name):

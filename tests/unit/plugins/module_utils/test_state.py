@@ -179,6 +179,20 @@ def test_a_store_older_than_the_target_has_seen_is_refused(serial, fine):
             states.remember_serial(state, "s", serial)
 
 
+def test_a_module_at_work_has_the_target_remember_its_store(tmp_path):
+    file = states.StateFile(str(tmp_path / "state"))
+    holder = {"rotation": "r-1", "owner": ANNA, "store_id": "s", "serial": 7}
+    file.update(lambda state: states.take(state, "r-1", ANNA))
+    with states.kernel_lock(file.state_dir, holder=holder):
+        pass
+    assert file.read()["serials"] == {"s": 7}
+    with (
+        pytest.raises(SecretsError, match="your store is serial 6, the target has seen 7: git pull"),
+        states.kernel_lock(file.state_dir, holder={**holder, "serial": 6}),
+    ):
+        pytest.fail("an older store was let in")
+
+
 def test_the_kernel_lock_ends_with_its_process(tmp_path):
     folder = str(tmp_path / "state")
     code = (
