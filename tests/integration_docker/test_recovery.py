@@ -120,6 +120,15 @@ def copied(stack, folder, back: bool = False) -> None:
         time.sleep(0.2)
 
 
+def changed_by_hand(stack, plays) -> dict:
+    """Somebody gives the current user another password, at the server and in ``.env``."""
+    current, env = entry(plays)["current"], stack.directory / ".env"
+    new = {"user": current["user"], "password": f"by-hand-{time.time_ns()}"}
+    stack.psql(f"ALTER ROLE {new['user']} PASSWORD '{new['password']}'")
+    env.write_text(env.read_text().replace(current["password"], new["password"]))
+    return new
+
+
 def rotated(plays) -> None:
     done = plays.run("rotate-db.yml")
     assert done.returncode == 0, done.stdout
@@ -233,6 +242,36 @@ def test_an_older_store_without_a_newer_copy_takes_over_what_env_has(stack, play
     done = plays.run("provision.yml", "-e", "drift=accept")
     assert done.returncode == 0, done.stdout
     assert entry(plays)["current"]["password"] == published["password"]
+    rotated(plays)
+    is_settled(stack, plays)
+
+
+def test_a_value_that_the_server_rejects_is_not_put_back_into_env(stack, plays):
+    new = changed_by_hand(stack, plays)
+    env, store = (stack.directory / ".env").read_bytes(), plays.store_path.read_bytes()
+    refused = plays.run("provision.yml", "-e", "drift=replace")
+    assert refused.returncode != 0 and "postgres rejects the store's value" in refused.stdout, refused.stdout
+    assert "rotate -e rotate=postgres -e drift=replace" in refused.stdout
+    assert ((stack.directory / ".env").read_bytes(), plays.store_path.read_bytes()) == (env, store)
+    done = plays.run("provision.yml", "-e", "drift=accept")
+    assert done.returncode == 0 and entry(plays)["current"]["password"] == new["password"], done.stdout
+    stack.compose("up", "-d")
+    stack.wait()
+    rotated(plays)
+    is_settled(stack, plays)
+
+
+def test_a_server_that_is_down_does_not_hinder_the_stores_value(stack, plays):
+    path = stack.directory / ".env"
+    before = path.read_text()
+    path.write_text(before.replace(entry(plays)["current"]["password"], "typed-by-mistake"))
+    [server] = stack.containers("postgres")
+    stack.docker("stop", server)
+    done = plays.run("provision.yml", "-e", "drift=replace")
+    assert done.returncode == 0 and "cannot be asked" in done.stdout, done.stdout
+    assert path.read_text() == before
+    stack.compose("up", "-d")
+    stack.wait()
     rotated(plays)
     is_settled(stack, plays)
 
