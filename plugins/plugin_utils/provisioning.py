@@ -13,7 +13,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.engines import IN
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.generate import generate
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, now, owner
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, old_value
 
 # What people leave in a copied .env.example; the strategy document's own words among them.
 PLACEHOLDERS = ("change_me", "changeme", "your_", "generate_strong", "<")
@@ -143,6 +143,9 @@ class Provisioning:
             "imported": True,
         }
         kept = {key: value for key, value in entry.items() if key not in ("pending", "previous")}
+        old = old_value(entry)
+        if old and old["user"] != current["user"]:
+            kept["previous"] = old
         login = self._log_in(facts, {**kept, "current": current})
         if login["status"] != "accepted":
             raise SecretsError(

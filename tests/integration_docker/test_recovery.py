@@ -327,6 +327,23 @@ def test_with_a_grace_both_values_are_valid_until_it_is_ended(stack, plays):
     is_settled(stack, plays)
 
 
+def test_accepting_what_env_has_forgets_no_old_value_that_is_still_valid(stack, plays):
+    old = entry(plays)["current"]
+    plays.variables["secrets_catalog"] = {"postgres": {"grace": "1h"}}
+    plays.write_inventory()
+    rotated(plays)
+    changed_by_hand(stack, plays)
+    done = plays.run("provision.yml", "-e", "drift=accept")
+    assert done.returncode == 0, done.stdout
+    assert log_in(stack, old) == f"chat4all {old['user']}"
+    stack.compose("up", "-d")
+    stack.wait()
+    ended = plays.run("revoke.yml", "-e", "revoke=postgres", "-e", "end_grace=true")
+    assert ended.returncode == 0 and "old password refused" in ended.stdout, ended.stdout
+    assert "password authentication failed" in log_in(stack, old)
+    is_settled(stack, plays)
+
+
 def test_check_touches_nothing(stack, plays):
     state = stack.directory / ".chat4all"
     watched = [stack.directory / ".env", plays.store_path, state / "state.json", state / "ledger.jsonl"]
