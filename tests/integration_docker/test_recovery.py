@@ -230,6 +230,21 @@ def test_a_value_that_nobody_knows_is_replaced_only_where_asked(stack, plays):
     is_settled(stack, plays)
 
 
+def test_a_server_restored_from_before_its_logins_existed_is_given_a_new_one(stack, plays):
+    """All that the store knows is rejected there."""
+    now = entry(plays)
+    lost = now["current"]
+    for user in {now[slot]["user"] for slot in ("current", "previous", "admin") if now.get(slot)} - {"chat4all"}:
+        stack.psql(f"DROP OWNED BY {user}; DROP ROLE {user}")
+    stack.psql("ALTER ROLE chat4all PASSWORD 'of-the-copy-0123456789'")
+    refused = plays.run("rotate-db.yml")
+    assert refused.returncode != 0 and "DRIFT postgres" in refused.stdout and "drift=replace" in refused.stdout
+    done = plays.run("rotate-db.yml", "-e", "drift=replace")
+    assert done.returncode == 0, done.stdout
+    assert "password authentication failed" in log_in(stack, lost)
+    is_settled(stack, plays)
+
+
 def test_an_older_store_without_a_newer_copy_takes_over_what_env_has(stack, plays):
     old = plays.store_path.read_bytes()
     rotated(plays)
