@@ -726,9 +726,8 @@ class Credential:
                     f"owner: {owner} itself works as {value}{f' in {database}' if database else ''}; give owner: "
                     f"{value}"
                 )
-        if snapshot.role(current) is None:
-            raise SecretsError(f"current: role {current} does not exist in {where}")
-        if current != owner and not snapshot.works_as(current, owner):
+        # Beside a login that a restored server lacks there is nothing to be kept; the new one is made from the owner.
+        if snapshot.role(current) and current != owner and not snapshot.works_as(current, owner):
             raise SecretsError(f"owner: {current} does not work as {owner}; give the role whose objects it uses")
         if role["expired"]:
             raise SecretsError(
@@ -761,7 +760,8 @@ class Credential:
         user, current = self.credential.user, self.current.user
         for database in databases:
             new = Who(user, snapshot.roles_of(self.owner) | snapshot.roles_of(user), database)
-            old = Who(current, snapshot.roles_of(current), database)
+            # The owner's, too, where a restored server lacks the current login.
+            old = Who(current, snapshot.roles_of(self.owner) | snapshot.roles_of(current), database)
             rule = first_difference(snapshot.rules, old, new)
             if rule:
                 named, other = (current, user) if rule.is_for(old) else (user, current)

@@ -130,8 +130,13 @@ def module_lock(params: dict[str, Any], check_mode: bool) -> contextlib.Abstract
 def _who(lease: dict[str, Any] | None) -> str:
     """Return who works here, for the message to others."""
     module = os.path.splitext(os.path.basename(sys.argv[0]))[0]
-    run = f" for {lease['rotation']} of {lease['owner']}" if lease_alive(lease) else ""
+    run = f" for {lease['rotation']} of {person(lease['owner'])}" if lease_alive(lease) else ""
     return f"{module}{run} (process {os.getpid()}, since {utc_now()})"
+
+
+def person(owner: str) -> str:
+    """Return of an owner what people are shown: what follows ``#`` only tells processes of one name apart."""
+    return owner.partition(" #")[0]
 
 
 def utc_now(ahead: int = 0) -> str:
@@ -257,7 +262,7 @@ def take(
     other = held if held and (held["rotation"], held["owner"]) != (rotation, owner) else None
     if other and lease_alive(other) and other["rotation"] != forced and other["owner"] != dead:
         raise SecretsError(
-            f"{other['owner']} holds the lock ({other['rotation']}, since {other['since']}); wait until that run has "
+            f"{person(other['owner'])} holds the lock ({other['rotation']}, since {other['since']}); wait until that run has "
             f"ended; if it is dead: -e take_lock={other['rotation']}"
         )
     state["lease"] = {"rotation": rotation, "owner": owner, "since": utc_now() if other or not held else held["since"]}
@@ -283,5 +288,5 @@ def release(state: dict[str, Any], rotation: str, owner: str | None = None, forg
 def _check_holder(state: dict[str, Any], rotation: str, owner: str) -> None:
     held = state.get("lease")
     if not held or (held["rotation"], held["owner"]) != (rotation, owner):
-        taker = f"taken over by {held['owner']}" if held else "released"
+        taker = f"taken over by {person(held['owner'])}" if held else "released"
         raise SecretsError(f"the lock of {rotation} was {taker} meanwhile; run the same command again")

@@ -88,6 +88,7 @@ options:
     description:
       - The login that is in use and must stay so. Required with O(strategy=pair).
       - It is O(owner) itself, or an alternating login.
+      - One that does not exist, as on a server restored from an old copy, does not hinder V(present); V(absent) refuses.
     type: dict
     suboptions:
       user:

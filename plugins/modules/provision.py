@@ -47,8 +47,8 @@ options:
   drift:
     description:
       - What to do where C(.env) holds another value than the store.
-      - V(replace) puts the store's value back. V(accept) takes C(.env)'s value over, when the server accepts it; also where
-        the store is an older copy and no newer one exists.
+      - V(replace) puts the store's value back, unless the server rejects it. V(accept) takes C(.env)'s value over, when
+        the server accepts it; also where the store is an older copy and no newer one exists.
     type: str
     choices: [refuse, replace, accept]
     default: refuse

@@ -22,6 +22,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import unseal
+from ansible_collections.chat4all.secrets.plugins.module_utils.state import boot_id, person
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.store import Store
 
@@ -44,16 +45,31 @@ def now() -> datetime.datetime:
     return datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
 
 
-def owner() -> str:
-    """Return who runs this play, for the lock and its message: user, machine and process of ``ansible-playbook``."""
+def process_table() -> str:
+    """Return in which process table this process lives: on Linux a container has one of its own."""
+    try:
+        return str(os.stat("/proc/self/ns/pid").st_ino)
+    except OSError:
+        return ""
+
+
+def owner(process: int | None = None) -> str:
+    """Return who runs this play, for the lock: user, machine and process of ``ansible-playbook``.
+
+    People are shown that much (``state.person``). The rest tells where the process's number means something.
+    """
     # An action plugin runs in a worker process of its own.
-    return f"{getpass.getuser()}@{socket.gethostname()} process {os.getppid()}"
+    process = process or os.getppid()
+    return f"{getpass.getuser()}@{socket.gethostname()} process {process} #{boot_id()}/{process_table()}"
 
 
 def is_gone(holder: str) -> bool:
-    """Tell whether a lock's owner is known to be gone: a process of this machine that is no more."""
-    who, _word, process = holder.rpartition(" process ")
-    if who != owner().rpartition(" process ")[0] or not process.isdigit():
+    """Tell whether a lock's owner is known to be gone: a process that would be seen from here, and is no more.
+
+    Nothing is known of another machine's, another container's, or another boot's: that lock has to run out.
+    """
+    process = person(holder).rpartition(" process ")[2]
+    if not process.isdecimal() or holder != owner(int(process)):
         return False
     try:
         os.kill(int(process), 0)

@@ -13,7 +13,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.engines import IN
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.generate import generate
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, now, owner
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, old_value
 
 # What people leave in a copied .env.example; the strategy document's own words among them.
 PLACEHOLDERS = ("change_me", "changeme", "your_", "generate_strong", "<")
@@ -121,8 +121,11 @@ class Provisioning:
         entry = self.deployment.stored(facts["name"])
         if not entry.get("current"):
             entry = {"engine": facts["engine"], "role": facts["role"], "current": self._first_value(facts, found)}
-        elif accepting and not self.deployment.published(facts, entry):
-            entry = self._accepted(facts, entry, found)
+        elif self.arguments["drift"] != "refuse" and not self.deployment.published(facts, entry):
+            if accepting:
+                entry = self._accepted(facts, entry, found)
+            else:
+                self._check_replaceable(facts, entry)
         init = dict(entry.get("init", {}))
         for part, variable in facts["variables"].items():
             name = INIT_PREFIX + variable
@@ -140,14 +143,44 @@ class Provisioning:
             "imported": True,
         }
         kept = {key: value for key, value in entry.items() if key not in ("pending", "previous")}
-        login = Rotation(self.deployment, facts["name"], {}).log_in(facts, {**kept, "current": current}, "current")
-        if login["logins"]["current"]["status"] != "accepted":
+        old = old_value(entry)
+        if old and old["user"] != current["user"]:
+            kept["previous"] = old
+        login = self._log_in(facts, {**kept, "current": current})
+        if login["status"] != "accepted":
             raise SecretsError(
-                f"{facts['name']}: {facts['service']} does not accept .env's value either: "
-                f"{login['logins']['current']['reason']}; to make a new one: "
-                f"ansible-playbook chat4all.secrets.rotate -e rotate={facts['name']} -e drift=replace"
+                f"{facts['name']}: {facts['service']} does not accept .env's value either: {login['reason']}; "
+                f"to make a new one: {self._new_one(facts)}"
             )
         return {**kept, "current": current}
+
+    def _check_replaceable(self, facts: dict[str, Any], entry: dict[str, Any]) -> None:
+        """Refuse to put a value into ``.env`` that the server rejects; one that cannot be asked proves nothing."""
+        name, service = facts["name"], facts["service"]
+        try:
+            login = self._log_in(facts, entry)
+        except SecretsError as error:
+            login = {"status": "unknown", "reason": error.message}
+        if login["status"] == "rejected":
+            raise SecretsError(
+                f"DRIFT {name}: {service} rejects the store's value for {entry['current']['user']}, so it is not put "
+                "back into .env. If .env has the new one: ansible-playbook chat4all.secrets.provision -e drift=accept; "
+                f"if nobody knows it: {self._new_one(facts)}"
+            )
+        if login["status"] != "accepted":
+            self.deployment.line(
+                "store", f"{name}: {service} cannot be asked whether it accepts the store's value: {login['reason']}"
+            )
+
+    def _log_in(self, facts: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+        """Try the current value at the server."""
+        logins = Rotation(self.deployment, facts["name"], {}).log_in(facts, entry, "current")["logins"]
+        login: dict[str, Any] = logins["current"]
+        return login
+
+    @staticmethod
+    def _new_one(facts: dict[str, Any]) -> str:
+        return f"ansible-playbook chat4all.secrets.rotate -e rotate={facts['name']} -e drift=replace"
 
     def _first_value(self, facts: dict[str, Any], found: dict[str, str]) -> dict[str, Any]:
         user, password = (facts["variables"][part] for part in ("user", "password"))

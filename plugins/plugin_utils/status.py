@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import PRIORITIES
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.module_utils.state import person
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, is_gone, now
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, old_value, phase_of
@@ -41,7 +42,7 @@ class Status:
         by_priority = sorted(info["credentials"].values(), key=lambda facts: PRIORITIES.index(facts["priority"]))
         rows = [self._row(facts, memory, stale) for facts in by_priority]
         lock = memory.get("lock")
-        foot = f"lock: {lock['rotation']} ({lock['owner']}, since {lock['since']})" if lock else "lock: none"
+        foot = f"lock: {lock['rotation']} ({person(lock['owner'])}, since {lock['since']})" if lock else "lock: none"
         ledger = memory["ledger"]
         state = f"BROKEN, {ledger['problem']}" if ledger["problem"] else "intact"
         foot += f"   ledger: {state} ({ledger['entries']})   store: serial {store.serial}"

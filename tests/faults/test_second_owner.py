@@ -176,6 +176,30 @@ def test_two_rotations_at_once(stack, plays, colleague):
     moments.run(colleague, **SOMEBODY_ELSE).refused("your store is serial", "git pull")
 
 
+def test_a_run_in_another_container_of_the_same_name_is_not_taken_for_dead(stack, plays):
+    old, others = published(stack), []
+
+    def in_a_container(_pid: int) -> None:
+        command = ["unshare", "--pid", "--fork", "--mount-proc", *plays.command("rotate-db.yml")]
+        done = subprocess.run(
+            command,
+            env=plays.environment,
+            cwd=stack.directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        others.append(moments.Run(done.returncode, done.stdout + done.stderr))
+
+    run = moments.run(plays, at={"publish": in_a_container})
+    others[0].refused("holds the lock (r-", "take_lock=r-")
+    assert "#" not in re.search(r"\S+ process .* holds the lock", others[0].flat)[0]
+    run.rotated()
+    check_end(stack, plays, [old])
+
+
 def test_two_that_start_at_the_same_time(stack, plays):
     old = published(stack)
     both = [

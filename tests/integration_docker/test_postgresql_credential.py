@@ -484,7 +484,6 @@ def test_what_is_in_use_or_not_ours_is_refused(fresh: Lab) -> None:
     new = slot(name)
     assert "in use" in lab.refusal(slot(OWNER), first)
     assert "is the current login" in lab.refusal(slot(OWNER), first, state="absent")
-    assert "does not exist" in lab.refusal(new, slot("nobody"))
     assert "role nobody does not exist" in lab.refusal(new, first, owner="nobody")
     assert "databases: nothing does not exist" in lab.refusal(new, first, databases=["nothing"])
     assert "admin_login: chat4all is a login of the application" in lab.refusal(new, first, admin_login=slot(OWNER))
@@ -502,6 +501,23 @@ def test_what_is_in_use_or_not_ours_is_refused(fresh: Lab) -> None:
     assert "chat4all itself works as app; give owner: app" in lab.refusal(new, first)
     lab.sql(f"ALTER ROLE {OWNER} RESET role")
     assert "chat4all does not work as app" in lab.refusal(new, first, owner="app")
+
+
+def test_a_current_login_that_a_restored_server_lacks_hinders_no_new_one(fresh: Lab) -> None:
+    lab = fresh
+    first, gone = lab.first, slot(f"{OWNER}_2")
+    lab.sql(f"ALTER ROLE {OWNER} PASSWORD 'of-the-copy'")
+    # A line for the group is for the login that is made again, as it was for the one that is gone.
+    with lab.rules(f"local all all trust\nhost all +{OWNER} all scram-sha-256\nhost all all all scram-sha-256\n"):
+        new = slot(f"{OWNER}_1")
+        assert lab.credential(new, gone, check_mode=True)["changed"]
+        result = lab.credential(new, gone)
+        assert result["login"]["status"] == "accepted" and f"administrator {ADMIN}" in result["actions"]
+        assert lab.application(new, "SELECT current_user").stdout.strip() == OWNER
+        # Neither of both is ended while the current one cannot log in.
+        for login in (new, first):
+            assert f"current: {gone['user']} cannot log in" in lab.refusal(login, gone, state="absent")
+        assert lab.credential(gone, new, state="absent")["refused"] == f"role {gone['user']} does not exist"
 
 
 def test_a_foreign_session_on_the_idle_user_is_refused(fresh: Lab) -> None:

@@ -96,6 +96,15 @@ def copied(stack, folder, back: bool = False) -> None:
         time.sleep(0.2)
 
 
+def changed_by_hand(stack, plays) -> dict:
+    """Somebody gives the current user another password, at the server and in ``.env``."""
+    current, env = entry(plays)["current"], stack.directory / ".env"
+    new = {"user": current["user"], "password": f"by-hand-{time.time_ns()}"}
+    stack.psql(f"ALTER ROLE {new['user']} PASSWORD '{new['password']}'")
+    env.write_text(env.read_text().replace(current["password"], new["password"]))
+    return new
+
+
 def rotated(plays) -> None:
     done = plays.run("rotate-db.yml")
     assert done.returncode == 0, done.stdout
@@ -263,6 +272,21 @@ def test_a_value_that_nobody_knows_is_replaced_only_where_asked(stack, plays):
     is_settled(stack, plays)
 
 
+def test_a_server_restored_from_before_its_logins_existed_is_given_a_new_one(stack, plays):
+    """All that the store knows is rejected there."""
+    now = entry(plays)
+    lost = now["current"]
+    for user in {now[slot]["user"] for slot in ("current", "previous", "admin") if now.get(slot)} - {"chat4all"}:
+        stack.psql(f"DROP OWNED BY {user}; DROP ROLE {user}")
+    stack.psql("ALTER ROLE chat4all PASSWORD 'of-the-copy-0123456789'")
+    refused = plays.run("rotate-db.yml")
+    assert refused.returncode != 0 and "DRIFT postgres" in refused.stdout and "drift=replace" in refused.stdout
+    done = plays.run("rotate-db.yml", "-e", "drift=replace")
+    assert done.returncode == 0, done.stdout
+    assert "password authentication failed" in log_in(stack, lost)
+    is_settled(stack, plays)
+
+
 def test_an_older_store_without_a_newer_copy_takes_over_what_env_has(stack, plays):
     old = plays.store_path.read_bytes()
     rotated(plays)
@@ -275,6 +299,36 @@ def test_an_older_store_without_a_newer_copy_takes_over_what_env_has(stack, play
     done = plays.run("provision.yml", "-e", "drift=accept")
     assert done.returncode == 0, done.stdout
     assert entry(plays)["current"]["password"] == published["password"]
+    rotated(plays)
+    is_settled(stack, plays)
+
+
+def test_a_value_that_the_server_rejects_is_not_put_back_into_env(stack, plays):
+    new = changed_by_hand(stack, plays)
+    env, store = (stack.directory / ".env").read_bytes(), plays.store_path.read_bytes()
+    refused = plays.run("provision.yml", "-e", "drift=replace")
+    assert refused.returncode != 0 and "postgres rejects the store's value" in refused.stdout, refused.stdout
+    assert "rotate -e rotate=postgres -e drift=replace" in refused.stdout
+    assert ((stack.directory / ".env").read_bytes(), plays.store_path.read_bytes()) == (env, store)
+    done = plays.run("provision.yml", "-e", "drift=accept")
+    assert done.returncode == 0 and entry(plays)["current"]["password"] == new["password"], done.stdout
+    stack.compose("up", "-d")
+    stack.wait()
+    rotated(plays)
+    is_settled(stack, plays)
+
+
+def test_a_server_that_is_down_does_not_hinder_the_stores_value(stack, plays):
+    path = stack.directory / ".env"
+    before = path.read_text()
+    path.write_text(before.replace(entry(plays)["current"]["password"], "typed-by-mistake"))
+    [server] = stack.containers("postgres")
+    stack.docker("stop", server)
+    done = plays.run("provision.yml", "-e", "drift=replace")
+    assert done.returncode == 0 and "cannot be asked" in done.stdout, done.stdout
+    assert path.read_text() == before
+    stack.compose("up", "-d")
+    stack.wait()
     rotated(plays)
     is_settled(stack, plays)
 
@@ -337,6 +391,23 @@ def test_with_a_grace_both_values_are_valid_until_it_is_ended(stack, plays):
     assert log_in(stack, old) == f"chat4all {old['user']}"
     ended = plays.run("revoke.yml", "-e", "revoke=postgres", "-e", "end_grace=true")
     assert ended.returncode == 0, ended.stdout
+    is_settled(stack, plays)
+
+
+def test_accepting_what_env_has_forgets_no_old_value_that_is_still_valid(stack, plays):
+    old = entry(plays)["current"]
+    plays.variables["secrets_catalog"] = {"postgres": {"grace": "1h"}}
+    plays.write_inventory()
+    rotated(plays)
+    changed_by_hand(stack, plays)
+    done = plays.run("provision.yml", "-e", "drift=accept")
+    assert done.returncode == 0, done.stdout
+    assert log_in(stack, old) == f"chat4all {old['user']}"
+    stack.compose("up", "-d")
+    stack.wait()
+    ended = plays.run("revoke.yml", "-e", "revoke=postgres", "-e", "end_grace=true")
+    assert ended.returncode == 0 and "old password refused" in ended.stdout, ended.stdout
+    assert "password authentication failed" in log_in(stack, old)
     is_settled(stack, plays)
 
 

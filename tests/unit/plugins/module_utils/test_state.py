@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.chat4all.secrets.plugins.module_utils import state as states
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 
-ANNA, BEN = "anna@laptop process 1", "ben@awx process 2"
+ANNA, BEN = "anna@laptop process 1 #boot-a/4026531836", "ben@awx process 2 #boot-b/4026531836"
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_run_whose_lock_was_taken_over_may_not_go_on(clock):
     state = {}
     states.take(state, "r-1", ANNA)
     states.take(state, "r-2", BEN, forced="r-1")
-    with pytest.raises(SecretsError, match="taken over by ben"):
+    with pytest.raises(SecretsError, match="taken over by ben@awx process 2 meanwhile"):
         states.keep(state, "r-1", ANNA)
 
 
@@ -132,7 +132,7 @@ def test_a_lock_that_was_taken_over_is_not_released_by_the_one_who_lost_it(clock
     state = {}
     states.take(state, "r-1", ANNA)
     states.take(state, "r-1", BEN, dead=ANNA)
-    with pytest.raises(SecretsError, match="taken over by ben"):
+    with pytest.raises(SecretsError, match="taken over by ben@awx process 2 meanwhile"):
         states.release(state, "r-1", ANNA)
     states.release(state, "r-1", BEN)
     states.release(state, "r-1", BEN)
@@ -218,7 +218,10 @@ def test_who_works_is_named_with_module_rotation_and_process(tmp_path, monkeypat
     monkeypatch.setattr(sys, "argv", ["/tmp/x.zip/plugins/modules/env_file.py"])
     with (
         states.kernel_lock(folder),
-        pytest.raises(SecretsError, match=rf"env_file for r-1 of {ANNA} \(process {os.getpid()}, since .*is working"),
+        pytest.raises(
+            SecretsError,
+            match=rf"env_file for r-1 of {states.person(ANNA)} \(process {os.getpid()}, since .*is working",
+        ),
         states.kernel_lock(folder, wait=0),
     ):
         pytest.fail("worked")
