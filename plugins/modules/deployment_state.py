@@ -50,8 +50,8 @@ options:
     type: str
   owner:
     description:
-      - Who runs it, for others' messages, which leave out what follows C( #). Two runs of the same rotation are told
-        apart by it.
+      - Who runs it, for others' messages, which leave out a last word that begins with C(#). Two runs of the same rotation
+        are told apart by it.
       - With V(release), refused where another run has taken the lock meanwhile.
     type: str
   take_lock:

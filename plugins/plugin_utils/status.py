@@ -71,7 +71,7 @@ class Status:
                 "age": f"{age.days}d",
                 "due": f"{due.days}d",
                 "needs": False,
-                "now": f"running, after {at}: {lock['owner']}",
+                "now": f"running, after {at}: {person(lock['owner'])}",
             }
         unfinished = bool(entry.get("pending")) or bool(record)
         row.update(age=f"{age.days}d", due=f"{due.days}d", last="STOPPED" if unfinished else "ok")

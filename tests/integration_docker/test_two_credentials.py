@@ -10,6 +10,7 @@ import secrets
 
 import pytest
 import yaml
+from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
 from plays import Plays
 from stack import Stack
 
@@ -41,11 +42,7 @@ class TwoCredentials(Stack):
 @pytest.fixture(scope="module")
 def stack():
     with TwoCredentials("test-two-credentials") as running:
-        password = next(
-            line.split("=", 1)[1]
-            for line in (running.directory / ".env").read_text().splitlines()
-            if line.startswith("REPORTING_PASSWORD=")
-        )
+        password = dotenv.values((running.directory / ".env").read_text())["REPORTING_PASSWORD"]
         running.psql(f"CREATE ROLE reporting LOGIN PASSWORD '{password}'")
         yield running
 
