@@ -12,6 +12,7 @@ from typing import Any
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import INIT_PREFIX
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.generate import generate
+from ansible_collections.chat4all.secrets.plugins.module_utils.state import person
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, now, owner
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, old_value
 
@@ -62,8 +63,14 @@ class Provisioning:
     def _take(self, accepting: bool) -> None:
         try:
             self.deployment.take(self.holder, check_serial=not accepting)
-        except SecretsError as error:
-            raise SecretsError(f"{error.message}; values are not touched while a rotation is under way") from None
+        except SecretsError:
+            lock = self.deployment.state("read")["lock"]
+            if not lock:
+                raise
+            raise SecretsError(
+                f"{person(lock['owner'])} holds the lock ({lock['rotation']}, since {lock['since']}), and values are not "
+                f"touched meanwhile; wait until that run has ended; if it is dead, its lock ends at {lock['expires']}"
+            ) from None
 
     def render(self) -> dict[str, Any]:
         """Write ``.env``, ``.env.example`` and the ``.gitignore`` lines."""
