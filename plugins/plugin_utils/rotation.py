@@ -200,10 +200,10 @@ class Rotation:
             if phase == "grace" and self.arguments["end_grace"]:
                 phase = "revoke_first"
             if phase in ("new", "grace"):
-                left = f"ends after {entry['previous']['revoke_after']}; -e end_grace=true ends it now"
-                deployment.line(
-                    "open", f"{self.name}: " + (left if phase == "grace" else "no old value is left to end")
-                )
+                left = "no old value is left to end"
+                if phase == "grace":
+                    left = f"ends after {entry['previous']['revoke_after']}; -e end_grace=true ends it now"
+                deployment.line("open", f"{self.name}: {left}")
                 return {"changed": False, "phase": phase}
         if phase == "grace":
             raise SecretsError(

@@ -215,6 +215,11 @@ def test_a_way_back_whose_end_is_dead_turns_into_the_way_forward(stack, plays):
     is_settled(stack, plays)
 
 
+def test_there_is_no_old_value_to_end(stack, plays):
+    done = plays.run("revoke.yml", "-e", "revoke=postgres", "-e", "end_grace=true")
+    assert done.returncode == 0 and "no old value is left to end" in done.stdout, done.stdout
+
+
 def dead_at_its_end(stack, rotation) -> None:
     """Have the target remember a run that died between its last change of the store and the end of its lock."""
     path = stack.directory / ".chat4all" / "state.json"
