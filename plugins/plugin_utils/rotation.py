@@ -183,10 +183,11 @@ class Rotation:
         deployment.require_discretion()
         entry = deployment.entry(self.name)
         phase = phase_of(entry)
-        if (phase == "grace" or purpose != "rotate") and phase not in ("forward", "back", "revoke", "revoke_first"):
-            left = next((known for known in deployment.memory()["records"] if known["credential"] == self.name), None)
-            if left and (phase == "new" or left["rotation"] == entry["previous"]["rotation"]):
-                return self._close(entry, left["rotation"])
+        waits = phase == "grace" and not self.arguments["end_grace"]
+        if waits or (phase == "new" and purpose != "rotate"):
+            left = self._record(deployment.memory()).get("rotation")
+            if left and (phase == "new" or left == entry["previous"]["rotation"]):
+                return self._close(entry, left)
         if purpose == "abort":
             if phase not in ("forward", "back"):
                 raise SecretsError(f"{self.name}: there is nothing to go back from; status.yml shows where it stands")
@@ -223,14 +224,17 @@ class Rotation:
             )
         self.opened["clock"] = memory["clock"]
         try:
-            unfinished = next((record for record in memory["records"] if record.get("credential") == self.name), {})
-            return self._look(entry, phase, memory, unfinished if held else None)
+            return self._look(entry, phase, memory, self._record(memory) if held else None)
         except SecretsError:
             if not deployment.check_mode:
                 # What is unfinished stays remembered; only the lock goes.
                 with contextlib.suppress(SecretsError):
                     deployment.release(self.holder, forget=not held)
             raise
+
+    def _record(self, memory: dict[str, Any]) -> dict[str, Any]:
+        """Return what the target remembers of an unfinished run of this credential."""
+        return next((record for record in memory["records"] if record.get("credential") == self.name), {})
 
     def _close(self, entry: dict[str, Any], rotation: str) -> dict[str, Any]:
         """End what a run has left that died between its last change of the store and the end of its lock."""
@@ -347,7 +351,8 @@ class Rotation:
         if facts["server_variables"]:
             raise SecretsError(
                 f"{facts['service']} would be recreated by the new value (its first-start variables are not "
-                "separated, or docker-compose.override.yml is lost); ansible-playbook chat4all.secrets.provision separates them"
+                "separated, or docker-compose.override.yml is lost); to separate them: "
+                "ansible-playbook chat4all.secrets.provision"
             )
         if info["image_drift"]:
             raise SecretsError(
@@ -393,7 +398,8 @@ class Rotation:
         if self.arguments["drift"] != "replace":
             raise SecretsError(
                 f"DRIFT {self.name}: {facts['service']} rejects the store's value for {user}; "
-                "somebody changed it by hand. If .env has the new one: ansible-playbook chat4all.secrets.provision -e drift=accept; "
+                "somebody changed it by hand. If .env has the new one: "
+                "ansible-playbook chat4all.secrets.provision -e drift=accept; "
                 f"if nobody knows it: ansible-playbook chat4all.secrets.rotate -e rotate={self.name} -e drift=replace"
             )
 
@@ -687,15 +693,12 @@ class Rotation:
                 if self.facts["strategy"] == "pair":
                     working += f"; {user} stays valid too"
                 rerun = "looks again"
-                details = [
-                    ("Go back", f"ansible-playbook chat4all.secrets.abort -e rotate={self.name}" + self._given())
-                ]
+                command = f"ansible-playbook chat4all.secrets.abort -e rotate={self.name}"
+                details = [("Go back", command + self._given())]
             elif not turned and self._current_is_dead(entry):
                 deployment.release(self.holder, forget=False)
-                working = (
-                    f"whoever was replaced works on {pending['user']}; nobody is sent back: the server rejects {user},"
-                )
-                working += " which somebody has changed"
+                working = f"whoever was replaced works on {pending['user']}; nobody is sent back: the server rejects "
+                working += f"{user}, which somebody has changed"
                 rerun = "goes on with the same new password"
             else:
                 self._go_back(pending, step)
