@@ -5,7 +5,8 @@
 """Look at every process of the machine, and at short-lived files, every few milliseconds: ``sampler.py RESULT FOLDER...``.
 
 A program of its own, so that nothing else takes its time. It ends with SIGTERM and leaves in RESULT, pickled: the
-arguments of every process; the environment of every process, less what the containers that they run in were given;
+arguments of every process; the environment of every process, entry by entry with the process, less what the containers
+that they run in were given;
 the content that files in the folders had at some time; the number of looks.
 """
 
@@ -34,7 +35,8 @@ class Sampler:
         self.files: dict[tuple[str, int, int], bytes] = {}
         self._outside = os.stat("/proc/self/ns/pid").st_ino
         self._processes: dict[str, tuple[bytes, int]] = {}  # what it was started as, and for how many looks it is that
-        self._environments: dict[int, set[bytes]] = {}  # by namespace of processes: a container has one of its own
+        # By namespace of processes, of which a container has one of its own: each entry, and a process that had it.
+        self._environments: dict[int, dict[bytes, bytes]] = {}
         self._given: dict[int, set[bytes]] = {}
 
     def look(self) -> None:
@@ -57,14 +59,16 @@ class Sampler:
         environment = _read(f"/proc/{name}/environ")
         now = started + b"\0" + environment
         if now == known:
-            self._processes[name] = (known, looks + 1)
+            # A container's first process waits as the engine's helper, and becomes the program without a new number.
+            waits = started.split(b"\0")[1:2] == [b"init"]
+            self._processes[name] = (known, 0 if waits else looks + 1)
             return
         self._processes[name] = (now, 0)
         self.arguments.add(started.replace(b"\0", b" "))
-        entries = set(environment.split(b"\0"))
-        namespace = os.stat(f"/proc/{name}/ns/pid").st_ino
-        self._environments.setdefault(namespace, set()).update(entries)
-        if namespace != self._outside and _number_inside(name) == b"1":
+        entries = environment.split(b"\0")
+        namespace, number = os.stat(f"/proc/{name}/ns/pid").st_ino, _number_inside(name)
+        self._environments.setdefault(namespace, {}).update(dict.fromkeys(entries, started))
+        if namespace != self._outside and number == b"1":
             self._given.setdefault(namespace, set()).update(entries)
 
     def _look_into(self, folder: str) -> None:
@@ -79,13 +83,16 @@ class Sampler:
                         self.files[key] = _read(entry.path)
 
     def result(self) -> dict[str, object]:
-        environments = [
-            entries - self._given.get(namespace, set()) for namespace, entries in self._environments.items()
-        ]
+        environments = {
+            (started.replace(b"\0", b" ").decode(errors="replace"), entry)
+            for namespace, entries in self._environments.items()
+            for entry, started in entries.items()
+            if entry not in self._given.get(namespace, set())
+        }
         return {
             "looks": self.looks,
             "arguments": b"\n".join(sorted(self.arguments)),
-            "environments": b"\n".join(sorted(set().union(*environments))),
+            "environments": sorted(environments),
             "files": [(path, data) for (path, _size, _time), data in self.files.items()],
         }
 

@@ -518,7 +518,8 @@ class Scenario:
         self.looks = sampler.looks
         add = {name: channel.add for name, channel in self.channels.items()}
         add["arguments"]("processes", sampler.arguments)
-        add["environments"]("processes", sampler.environments)
+        for process, entry in sampler.environments:
+            add["environments"](f"process {process[:80]}", entry)
         for path, data in sampler.files:
             add["temporary files"](f"{path}, for a moment", data)
         add["syslog"]("/dev/log", syslog.data)

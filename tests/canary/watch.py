@@ -52,7 +52,7 @@ class Sampler(Watcher):
         self.folders = [str(folder) for folder in folders]
         self.looks = 0
         self.arguments = b""
-        self.environments = b""
+        self.environments: list[tuple[str, bytes]] = []
         self.files: list[tuple[str, bytes]] = []
 
     def start(self) -> None:
