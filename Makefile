@@ -28,7 +28,7 @@ test: setup-test ## every test: check, then the tests with containers, then mole
 	@python tests/images/images.py --list
 	@tests/quality/check
 	@tests/quality/artifact
-	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider tests/integration_docker
+	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider --numprocesses 2 --dist loadfile tests/integration_docker
 	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider tests/crash
 	@tests/quality/molecule
 

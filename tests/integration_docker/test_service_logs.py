@@ -183,7 +183,8 @@ def test_a_restart_loop_ends_it_at_once(project):
     result = project.module(services=["loops"], quiet=100)
     assert result["containers"][0]["status"] in ("restarted", "exited")
     assert result["seconds"] < 50
-    assert result["containers"][0]["line"] == "Started FooApplication in 1.2 seconds"
+    # Where it had been restarted before the first look, nothing was read.
+    assert result["containers"][0]["line"] in ("", "Started FooApplication in 1.2 seconds")
 
 
 def test_silence_is_a_time_out(project):
