@@ -181,18 +181,8 @@ def test_a_run_in_another_container_of_the_same_name_is_not_taken_for_dead(stack
     old, others = published(stack), []
 
     def in_a_container(_pid: int) -> None:
-        command = ["unshare", "--pid", "--fork", "--mount-proc", *plays.command("rotate-db.yml")]
-        done = subprocess.run(
-            command,
-            env=plays.environment,
-            cwd=stack.directory,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-        others.append(moments.Run(done.returncode, done.stdout + done.stderr))
+        done = plays.run("rotate-db.yml", through=["unshare", "--pid", "--fork", "--mount-proc"])
+        others.append(moments.Run(done.returncode, done.stdout))
 
     run = moments.run(plays, at={"publish": in_a_container})
     others[0].refused("holds the lock (r-", "take_lock=r-")
@@ -250,16 +240,8 @@ def test_the_target_was_restarted_meanwhile(stack, plays, tmp_path):
     boot = tmp_path / "boot_id"
     boot.write_text("another boot\n")
     script = 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"'
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script, str(boot), *plays.command("rotate-db.yml")],
-        env={**plays.environment, **SOMEBODY_ELSE},
-        cwd=stack.directory,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    through = ["unshare", "--mount", "sh", "-c", script, str(boot)]
+    done = plays.run("rotate-db.yml", through=through, **SOMEBODY_ELSE)
     assert done.returncode == 0, done.stdout
     assert "was dead: taken over" in done.stdout
     check_end(stack, plays, [old])

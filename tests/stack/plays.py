@@ -10,7 +10,7 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,11 @@ class Plays:
         }
 
     def run(
-        self, playbook: str, *arguments: str, timeout: float = 400, **environment: str
+        self, playbook: str, *arguments: str, through: Sequence[str] = (), timeout: float = 400, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a playbook to its end; output and errors together in ``stdout``."""
+        """Run a playbook to its end, ``through`` another command; output and errors together in ``stdout``."""
         return subprocess.run(
-            self.command(playbook, *arguments),
+            [*through, *self.command(playbook, *arguments)],
             cwd=ROOT,
             env={**self.environment, **environment},
             stdin=subprocess.DEVNULL,
