@@ -160,27 +160,29 @@ class Deployment:
         """Return what the target remembers; raises where the store is older than the one that it has seen."""
         return self.state("read", store_id=self.store.id, serial=self.store.serial)
 
-    def take(self, holder: dict[str, str], check_serial: bool = True, **arguments: Any) -> dict[str, Any]:
+    def holder(self, rotation: str) -> dict[str, Any]:
+        """Return as whom this run works on the deployment: for which rotation, and with which store."""
+        return {"rotation": rotation, "owner": owner(), "store_id": self.store.id, "serial": self.store.serial}
+
+    def take(self, holder: dict[str, Any], **arguments: Any) -> dict[str, Any]:
         """Take the deployment's lock and return what the target remembers.
 
         A lock whose owner is known to be gone is taken over.
         """
-        if check_serial:
-            arguments = {**arguments, "store_id": self.store.id, "serial": self.store.serial}
         try:
-            taken = self.state("take", **{**holder, **arguments})
+            taken = self.state("take", **holder, **arguments)
         except SecretsError:
             other = (self.state("read")["lock"] or {}).get("owner", "")
             if not is_gone(other):
                 raise
-            taken = self.state("take", **{**holder, **arguments}, dead_owner=other)
+            taken = self.state("take", **holder, **arguments, dead_owner=other)
         if taken["took_over"]:
             self.line("open", f"the lock of {taken['took_over']} was dead: taken over")
         return taken
 
-    def release(self, holder: dict[str, str], **arguments: Any) -> dict[str, Any]:
+    def release(self, holder: dict[str, Any], **arguments: Any) -> dict[str, Any]:
         """End the deployment's lock, and have the target remember the store's serial; returns what it remembers."""
-        return self.state("release", **{**holder, "store_id": self.store.id, "serial": self.store.serial}, **arguments)
+        return self.state("release", **holder, **arguments)
 
     def project(self) -> dict[str, Any]:
         """Return the options by which modules are told the Compose project."""
@@ -251,7 +253,7 @@ class Deployment:
         if entry.get("current"):
             return entry
         raise SecretsError(
-            f"{name}: not in the store {self.store_path}; provision it first: ansible-playbook chat4all.secrets.provision"
+            f"{name}: not in the store {self.store_path}; provision it first: {report.command('provision')}"
         )
 
     def _read_remote(self) -> bytes | None:

@@ -14,7 +14,8 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 from ansible_collections.chat4all.secrets.plugins.module_utils.generate import generate
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import person
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, now, owner
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, old_value
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.report import command
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, changed_by_hand, old_value
 
 # What people leave in a copied .env.example; the strategy document's own words among them.
 PLACEHOLDERS = ("change_me", "changeme", "your_", "generate_strong", "<")
@@ -25,16 +26,16 @@ def is_placeholder(value: str) -> bool:
     return value.lower().startswith(PLACEHOLDERS)
 
 
+# Under which name the deployment is locked.
+LOCK = "provision"
+
+
 class Provisioning:
     """Brings one deployment's store, ``.env`` and Compose override in step with its catalog."""
 
     def __init__(self, deployment: Deployment, arguments: dict[str, Any]) -> None:
         self.deployment = deployment
         self.arguments = arguments
-
-    @property
-    def holder(self) -> dict[str, str]:
-        return {"rotation": "provision", "owner": owner()}
 
     def store(self) -> dict[str, Any]:
         """Import what is in use, generate what is missing; a value that the store has is replaced only where asked."""
@@ -62,7 +63,9 @@ class Provisioning:
 
     def _take(self, accepting: bool) -> None:
         try:
-            self.deployment.take(self.holder, check_serial=not accepting)
+            # Where .env's values are accepted, a store older than the target has seen is, too.
+            serial = None if accepting else self.deployment.store.serial
+            self.deployment.take({**self.deployment.holder(LOCK), "serial": serial})
         except SecretsError:
             lock = self.deployment.state("read")["lock"]
             if not lock:
@@ -106,7 +109,7 @@ class Provisioning:
                 deployment.line("separate", f"{result['path']}: pins {facts['service']}'s first-start values")
         # The target remembers the serial only now that nothing is missing there.
         if not deployment.check_mode:
-            deployment.release(self.holder)
+            deployment.release(deployment.holder(LOCK))
         return {"changed": changed}
 
     def _pin(self, facts: dict[str, Any]) -> dict[str, Any]:
@@ -121,7 +124,7 @@ class Provisioning:
         """Let others work after a failure."""
         if not self.deployment.check_mode:
             with contextlib.suppress(SecretsError):
-                self.deployment.state("release", **self.holder)
+                self.deployment.state("release", rotation=LOCK, owner=owner())
 
     def _entry(self, facts: dict[str, Any], found: dict[str, str], accepting: bool) -> dict[str, Any]:
         """Return what the store shall hold of a credential."""
@@ -157,7 +160,7 @@ class Provisioning:
         if login["status"] != "accepted":
             raise SecretsError(
                 f"{facts['name']}: {facts['service']} does not accept .env's value either: {login['reason']}; "
-                f"to make a new one: {self._new_one(facts)}"
+                f"to make a new one: {command('rotate', rotate=facts['name'], drift='replace')}"
             )
         return {**kept, "current": current}
 
@@ -171,8 +174,7 @@ class Provisioning:
         if login["status"] == "rejected":
             raise SecretsError(
                 f"DRIFT {name}: {service} rejects the store's value for {entry['current']['user']}, so it is not put "
-                "back into .env. If .env has the new one: ansible-playbook chat4all.secrets.provision -e drift=accept; "
-                f"if nobody knows it: {self._new_one(facts)}"
+                f"back into .env. {changed_by_hand(name)}"
             )
         if login["status"] != "accepted":
             self.deployment.line(
@@ -184,10 +186,6 @@ class Provisioning:
         logins = Rotation(self.deployment, facts["name"], {}).log_in(facts, entry, "current")["logins"]
         login: dict[str, Any] = logins["current"]
         return login
-
-    @staticmethod
-    def _new_one(facts: dict[str, Any]) -> str:
-        return f"ansible-playbook chat4all.secrets.rotate -e rotate={facts['name']} -e drift=replace"
 
     def _first_value(self, facts: dict[str, Any], found: dict[str, str]) -> dict[str, Any]:
         user, password = (facts["variables"][part] for part in ("user", "password"))

@@ -34,6 +34,12 @@ def clock() -> str:
     return datetime.datetime.now().astimezone().strftime("%H:%M:%S")
 
 
+def command(playbook: str, **given: str) -> str:
+    """Return what is typed to run a playbook; of ``given``, its extra variables, empty ones are left out."""
+    extra = "".join(f" -e {name}={value}" for name, value in given.items() if value)
+    return f"ansible-playbook chat4all.secrets.{playbook}{extra}"
+
+
 def line(host: str, step: str, text: str) -> str:
     """Return one line of a run."""
     return f"{clock()} {host:<5} {step.replace('_', ' '):<9} {text}"
@@ -135,7 +141,7 @@ def summary(facts: dict[str, Any], user: str, outcome: dict[str, Any]) -> list[s
     tasks = [f"{name} keeps the old value: once it can start, docker compose up -d {name}" for name in skipped]
     if not outcome["refused_at"]:
         when = f"after {outcome['revoke_after']}" if outcome["revoke_after"] else "then"
-        tasks.append(f"{when}: ansible-playbook chat4all.secrets.revoke -e revoke={facts['name']}")
+        tasks.append(f"{when}: {command('revoke', revoke=facts['name'])}")
     lines += [f"  To do: {task}." for task in tasks] or ["  To do: nothing."]
     return lines
 

@@ -26,7 +26,6 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import
     Deployment,
     ProgressReader,
     now,
-    owner,
 )
 
 # Seconds without a session of the old user before it counts as drained, and how long that may take.
@@ -84,6 +83,18 @@ def is_unfinished(entry: dict[str, Any]) -> bool:
     return bool(entry) and phase_of(entry) in ("forward", "back", "revoke")
 
 
+def record_of(name: str, memory: dict[str, Any]) -> dict[str, Any]:
+    """Return what the target remembers of a credential's unfinished run."""
+    return next((record for record in memory["records"] if record.get("credential") == name), {})
+
+
+def changed_by_hand(name: str) -> str:
+    """Return what to do where somebody has changed a credential's value at the server."""
+    accept = report.command("provision", drift="accept")
+    replace = report.command("rotate", rotate=name, drift="replace")
+    return f"If .env has the new one: {accept}; if nobody knows it: {replace}"
+
+
 class Rotation:
     """One rotation of one credential."""
 
@@ -106,8 +117,7 @@ class Rotation:
     @property
     def holder(self) -> dict[str, Any]:
         """Who has to hold the lock while a module changes something, and with which store."""
-        store = self.deployment.store
-        return {"rotation": self.id, "owner": owner(), "store_id": store.id, "serial": store.serial}
+        return self.deployment.holder(self.id)
 
     def entry(self) -> dict[str, Any]:
         return self.deployment.entry(self.name)
@@ -185,7 +195,7 @@ class Rotation:
         phase = phase_of(entry)
         waits = phase == "grace" and not self.arguments["end_grace"]
         if waits or (phase == "new" and purpose != "rotate"):
-            left = self._record(deployment.memory()).get("rotation")
+            left = record_of(self.name, deployment.memory()).get("rotation")
             if left and (phase == "new" or left == entry["previous"]["rotation"]):
                 return self._close(entry, left)
         if purpose == "abort":
@@ -196,7 +206,7 @@ class Rotation:
             if phase in ("forward", "back"):
                 raise SecretsError(
                     f"{self.name}: a rotation is unfinished; finish it first: "
-                    f"ansible-playbook chat4all.secrets.rotate -e rotate={self.name}"
+                    + report.command("rotate", rotate=self.name)
                 )
             if phase == "grace" and self.arguments["end_grace"]:
                 phase = "revoke_first"
@@ -209,7 +219,7 @@ class Rotation:
         if phase == "grace":
             raise SecretsError(
                 f"{self.name}: the previous value is in its grace until {entry['previous']['revoke_after']}; "
-                f"wait, or end it now: ansible-playbook chat4all.secrets.revoke -e revoke={self.name} -e end_grace=true"
+                f"wait, or end it now: {report.command('revoke', revoke=self.name, end_grace='true')}"
             )
         held = (entry["previous"] if phase == "revoke" else entry.get("pending") or {}).get("rotation")
         self.opened = {"rotation": held or f"r-{secrets.token_hex(2)}", "purpose": purpose, "began": boot_seconds()}
@@ -224,17 +234,13 @@ class Rotation:
             )
         self.opened["clock"] = memory["clock"]
         try:
-            return self._look(entry, phase, memory, self._record(memory) if held else None)
+            return self._look(entry, phase, memory, record_of(self.name, memory) if held else None)
         except SecretsError:
             if not deployment.check_mode:
                 # What is unfinished stays remembered; only the lock goes.
                 with contextlib.suppress(SecretsError):
                     deployment.release(self.holder, forget=not held)
             raise
-
-    def _record(self, memory: dict[str, Any]) -> dict[str, Any]:
-        """Return what the target remembers of an unfinished run of this credential."""
-        return next((record for record in memory["records"] if record.get("credential") == self.name), {})
 
     def _close(self, entry: dict[str, Any], rotation: str) -> dict[str, Any]:
         """End what a run has left that died between its last change of the store and the end of its lock."""
@@ -351,8 +357,7 @@ class Rotation:
         if facts["server_variables"]:
             raise SecretsError(
                 f"{facts['service']} would be recreated by the new value (its first-start variables are not "
-                "separated, or docker-compose.override.yml is lost); to separate them: "
-                "ansible-playbook chat4all.secrets.provision"
+                "separated, or docker-compose.override.yml is lost); to separate them: " + report.command("provision")
             )
         if info["image_drift"]:
             raise SecretsError(
@@ -375,7 +380,7 @@ class Rotation:
         """Return what brings the running stack in line with its Compose files and ``.env``."""
         for name in self.deployment.arguments["catalog"]:
             if name != self.name and is_unfinished(self.deployment.stored(name)):
-                return f"finish the rotation of {name} (ansible-playbook chat4all.secrets.rotate -e rotate={name})"
+                return f"finish the rotation of {name} ({report.command('rotate', rotate=name)})"
         return "bring the running stack in line with its Compose files"
 
     def _check_logins(self, logins: dict[str, Any], entry: dict[str, Any], facts: dict[str, Any], phase: str) -> None:
@@ -390,17 +395,15 @@ class Rotation:
             return
         user = entry["current"]["user"]
         if phase == "back":
+            drift = "" if logins["pending"]["status"] == "accepted" else "replace"
             raise SecretsError(
                 f"{self.name}: {facts['service']} rejects {user}, so there is no way back; on to the new value: "
-                f"ansible-playbook chat4all.secrets.rotate -e rotate={self.name}"
-                + ("" if logins["pending"]["status"] == "accepted" else " -e drift=replace")
+                + report.command("rotate", rotate=self.name, drift=drift)
             )
         if self.arguments["drift"] != "replace":
             raise SecretsError(
                 f"DRIFT {self.name}: {facts['service']} rejects the store's value for {user}; "
-                "somebody changed it by hand. If .env has the new one: "
-                "ansible-playbook chat4all.secrets.provision -e drift=accept; "
-                f"if nobody knows it: ansible-playbook chat4all.secrets.rotate -e rotate={self.name} -e drift=replace"
+                f"somebody changed it by hand. {changed_by_hand(self.name)}"
             )
 
     def _has_no_way_back(self, logins: dict[str, Any], facts: dict[str, Any]) -> bool:
@@ -497,7 +500,7 @@ class Rotation:
     def _drift(self, variables: list[str]) -> SecretsError:
         return SecretsError(
             f"DRIFT {self.name}: .env holds another {' or '.join(variables)} than the store; "
-            "to put the store's value back: ansible-playbook chat4all.secrets.provision -e drift=replace; "
+            f"to put the store's value back: {report.command('provision', drift='replace')}; "
             "to take .env's value over: -e drift=accept"
         )
 
@@ -693,8 +696,10 @@ class Rotation:
                 if self.facts["strategy"] == "pair":
                     working += f"; {user} stays valid too"
                 rerun = "looks again"
-                command = f"ansible-playbook chat4all.secrets.abort -e rotate={self.name}"
-                details = [("Go back", command + self._given())]
+                # The way back needs what this run was given.
+                given = {"skip_service": ",".join(self.arguments["skip_services"])}
+                given["accept_weak"] = "true" if self.arguments["accept_weak"] else ""
+                details = [("Go back", report.command("abort", rotate=self.name, **given))]
             elif not turned and self._current_is_dead(entry):
                 deployment.release(self.holder, forget=False)
                 working = f"whoever was replaced works on {pending['user']}; nobody is sent back: the server rejects "
@@ -727,12 +732,6 @@ class Rotation:
             "failed": True,
             "msg": f"{self.name}: stopped; why, and what to do: the block STOPPED above",
         }
-
-    def _given(self) -> str:
-        """Return what this run was given that the way back needs as well."""
-        skipped = ",".join(self.arguments["skip_services"])
-        weak = " -e accept_weak=true" if self.arguments["accept_weak"] else ""
-        return (f" -e skip_service={skipped}" if skipped else "") + weak
 
     def _current_is_dead(self, entry: dict[str, Any]) -> bool:
         """Tell whether the value to go back to is one that the server rejects; in place it is set again."""

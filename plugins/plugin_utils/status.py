@@ -14,7 +14,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import person
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, is_gone, now
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, old_value, phase_of
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, old_value, phase_of, record_of
 
 # A credential is due soon when this part of its interval, at most, is left.
 SOON = 0.05
@@ -62,19 +62,14 @@ class Status:
         if not entry.get("current"):
             return {**row, "now": "not provisioned -> provision"}
         age, due = age_and_due(entry["current"]["created"], facts["interval"])
-        record = next((record for record in memory["records"] if record.get("credential") == name), {})
+        row.update(age=f"{age.days}d", due=f"{due.days}d")
+        record = record_of(name, memory)
         lock = memory["lock"]
         if lock and record and lock["rotation"] == record["rotation"] and not is_gone(lock["owner"]):
             at = record.get("step", "open").replace("_", " ")
-            return {
-                **row,
-                "age": f"{age.days}d",
-                "due": f"{due.days}d",
-                "needs": False,
-                "now": f"running, after {at}: {person(lock['owner'])}",
-            }
+            return {**row, "needs": False, "now": f"running, after {at}: {person(lock['owner'])}"}
         unfinished = bool(entry.get("pending")) or bool(record)
-        row.update(age=f"{age.days}d", due=f"{due.days}d", last="STOPPED" if unfinished else "ok")
+        row["last"] = "STOPPED" if unfinished else "ok"
         state = self._now(facts, entry, stale, record)
         outcome = memory["outcomes"].get(name, {}).get("result", "ok")
         if outcome == "aborted" and not unfinished:
