@@ -29,7 +29,7 @@ test: setup-test ## check, the tests with containers, a part of crash and canary
 	@tests/quality/check
 	@tests/quality/artifact
 	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider --numprocesses 2 --dist loadfile tests/integration_docker
-	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider tests/crash
+	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider tests/crash tests/canary
 	@tests/quality/molecule
 
 benchmark: setup-test ## the figures of docs/benchmarks.md, into build/benchmark/rotation.json

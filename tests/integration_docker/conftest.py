@@ -26,8 +26,13 @@ def stack(request):
 
 @pytest.fixture(scope="module")
 def plays(stack, tmp_path_factory):
-    """The playbooks for that stack, provisioned."""
-    plays = Plays(tmp_path_factory.mktemp("inventory"), stack.directory)
+    """The playbooks for that stack, provisioned and in a hurry."""
+    plays = Plays(
+        tmp_path_factory.mktemp("inventory"),
+        stack.directory,
+        rotate_rollout={"quiet": 0.3, "settle": 0.3},
+        rotate_drain={"quiet": 0.5, "timeout": 3},
+    )
     done = plays.run("provision.yml")
     assert done.returncode == 0, done.stdout
     return plays

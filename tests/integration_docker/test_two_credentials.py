@@ -11,6 +11,7 @@ import secrets
 import pytest
 import yaml
 from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
+from outcome import stored
 from plays import Plays
 from stack import Stack
 
@@ -61,10 +62,6 @@ def plays(stack, tmp_path_factory):
     return plays
 
 
-def current(plays, name) -> dict[str, str]:
-    return plays.store()["secrets_credentials"][name]["current"]
-
-
 def users(plays) -> dict[str, str]:
     return {name: entry["current"]["user"] for name, entry in plays.store()["secrets_credentials"].items()}
 
@@ -79,15 +76,15 @@ def test_a_name_that_the_catalog_lacks_is_refused_before_the_first_rotation(stac
 
 def test_the_unfinished_one_comes_first(stack, plays):
     env = stack.directory / ".env"
-    with stack.foreign_session(current(plays, "reporting")):
+    with stack.foreign_session(*stored(plays, credential="reporting")):
         stopped = plays.run("rotate-db.yml", "-e", "accept_weak=true")
         assert stopped.returncode != 0 and "STOPPED  reporting at drain" in stopped.stdout, stopped.stdout
     assert users(plays) == {"postgres": "chat4all_1", "reporting": "reporting"}
 
     # As if it had been killed in roll out: user-service still has the old value.
     new = env.read_bytes()
-    pending = plays.store()["secrets_credentials"]["reporting"]["pending"]
-    old = new.decode().replace(pending["password"], current(plays, "reporting")["password"])
+    pending = stored(plays, "pending", "reporting")
+    old = new.decode().replace(pending.password, stored(plays, credential="reporting").password)
     env.write_text(old.replace("reporting_1", "reporting"))
     stack.compose("up", "-d", "user-service")
     env.write_bytes(new)
@@ -104,8 +101,8 @@ def test_the_unfinished_one_comes_first(stack, plays):
 
 
 def test_the_way_back_is_told_with_what_it_needs(stack, plays):
-    before = current(plays, "reporting")
-    with stack.foreign_session(before):
+    before = stored(plays, credential="reporting")
+    with stack.foreign_session(*before):
         stopped = plays.run("rotate.yml", "-e", "rotate=reporting", "-e", "accept_weak=true")
     text = " ".join(stopped.stdout.split())
     assert "Go back ansible-playbook chat4all.secrets.abort -e rotate=reporting -e accept_weak=true" in text, text
@@ -113,5 +110,5 @@ def test_the_way_back_is_told_with_what_it_needs(stack, plays):
     assert refused.returncode != 0 and "neither health check nor log pattern" in refused.stdout, refused.stdout
     done = plays.run("abort.yml", "-e", "rotate=reporting", "-e", "accept_weak=true")
     assert done.returncode == 0 and "ABORTED  reporting" in done.stdout, done.stdout
-    assert current(plays, "reporting") == before
+    assert stored(plays, credential="reporting") == before
     assert "pending" not in plays.store()["secrets_credentials"]["reporting"]

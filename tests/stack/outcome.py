@@ -34,9 +34,9 @@ def published(stack: Stack) -> Login:
     return Login(env.get("POSTGRES_USER", "chat4all"), env["POSTGRES_PASSWORD"])
 
 
-def stored(plays: Plays, slot: str = "current") -> Login | None:
+def stored(plays: Plays, slot: str = "current", credential: str = "postgres") -> Login | None:
     """Return the login of a slot of the store."""
-    found = plays.store()["secrets_credentials"]["postgres"].get(slot)
+    found = plays.store()["secrets_credentials"][credential].get(slot)
     return Login(found["user"], found["password"]) if found else None
 
 
@@ -140,6 +140,16 @@ def check_end(
     assert stack.psql(may).split() == [current.user], "more than one login of the application is valid"
 
     check_unlocked(stack.directory / ".chat4all")
+
+
+def check_settled(stack: Stack, plays: Plays) -> None:
+    """Assert ``check_end`` with the previous login dead, and that ``status.yml`` says so, too."""
+    previous = stored(plays, "previous")
+    check_end(stack, plays, [previous] if previous else [])
+    status = plays.run("status.yml")
+    assert status.returncode == 0, status.stdout
+    assert "current=env=server; 4/4 services" in " ".join(status.stdout.split())
+    assert "lock: none" in status.stdout and "ledger: intact" in status.stdout
 
 
 def check_unlocked(state_dir: Path) -> None:

@@ -229,10 +229,10 @@ class Stack:
         return self.docker("exec", "--interactive", server, *command, stdin=sql).strip()
 
     @contextlib.contextmanager
-    def foreign_session(self, slot: dict[str, str]) -> Iterator[None]:
-        """Have a session of somebody who is no consumer, from a container of its own; ``slot``: user and password."""
+    def foreign_session(self, user: str, password: str) -> Iterator[None]:
+        """Have a session of somebody who is no consumer, from a container of its own."""
         name = f"{self.project}-foreign"
-        environment = ("--env", f"U={slot['user']}", "--env", f"P={slot['password']}")
+        environment = ("--env", f"U={user}", "--env", f"P={password}")
         options = (f"--network={self.project}_default", *environment, "--entrypoint", "python3")
         self.docker("rm", "--force", name)  # one that a killed test has left
         self.docker("run", "--detach", "--name", name, *options, "chat4all-test/consumer:1", "-uc", HOLD)

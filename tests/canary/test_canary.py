@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-CANARY = Path(__file__).resolve().parents[1] / "canary"
+CANARY = Path(__file__).resolve().parent
 
 
 @pytest.fixture(scope="module")

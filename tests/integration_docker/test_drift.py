@@ -1,0 +1,158 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What changed outside a run is found by asking the server, and mended as the operator says."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+from outcome import Login, check_settled, log_in, stored
+
+IMAGE = "chat4all-test/consumer:1"
+
+
+def copied(stack, folder, back: bool = False) -> None:
+    """Copy the stopped server's files away, or the copy back, and start the server again."""
+    server = stack.containers("postgres")[0]
+    stack.docker("stop", server)
+    data = "/var/lib/postgresql/data"
+    script = f"rm -rf {data}/* && cp -a /copy/. {data}/" if back else f"cp -a {data}/. /copy/"
+    options = ("--volumes-from", server, "--volume", f"{folder}:/copy", "--user", "0:0", "--entrypoint", "sh")
+    stack.docker("run", "--rm", *options, IMAGE, "-c", script)
+    stack.docker("start", server)
+    while stack.docker("inspect", "--format", "{{.State.Health.Status}}", server).strip() != "healthy":
+        time.sleep(0.2)
+
+
+def changed_by_hand(stack, plays) -> Login:
+    """Somebody gives the current user another password, at the server and in ``.env``."""
+    current, env = stored(plays), stack.directory / ".env"
+    new = Login(current.user, f"by-hand-{time.time_ns()}")
+    stack.psql(f"ALTER ROLE {new.user} PASSWORD '{new.password}'")
+    env.write_text(env.read_text().replace(current.password, new.password))
+    return new
+
+
+def rotated(plays) -> None:
+    done = plays.run("rotate-db.yml")
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_server_restored_from_before_the_last_rotation_gets_the_present_value_again(stack, plays, tmp_path):
+    copied(stack, tmp_path)
+    stack.wait()
+    rotated(plays)
+    kept = stored(plays)
+    copied_back = plays.store_path.read_bytes()
+    copied(stack, tmp_path, back=True)
+    assert "password authentication failed" in log_in(stack, kept)
+    plan = plays.run("rotate-db.yml", "--check")
+    assert "RESTORED" in plan.stdout and plays.store_path.read_bytes() == copied_back
+    done = plays.run("rotate-db.yml")
+    assert done.returncode == 0 and "RESTORED" in done.stdout, done.stdout
+    assert stored(plays).password == kept.password
+    stack.wait()
+    check_settled(stack, plays)
+
+
+def test_a_value_that_nobody_knows_is_replaced_only_where_asked(stack, plays):
+    stack.psql(f"ALTER ROLE {stored(plays).user} PASSWORD 'by-hand-0123456789'")
+    refused = plays.run("rotate-db.yml")
+    assert refused.returncode != 0 and "DRIFT postgres" in refused.stdout and "drift=replace" in refused.stdout
+    done = plays.run("rotate-db.yml", "-e", "drift=replace")
+    assert done.returncode == 0, done.stdout
+    check_settled(stack, plays)
+
+
+def test_a_server_restored_from_before_its_logins_existed_is_given_a_new_one(stack, plays):
+    """All that the store knows is rejected there."""
+    lost = stored(plays)
+    known = [stored(plays, slot) for slot in ("current", "previous", "admin")]
+    for user in {login.user for login in known if login} - {"chat4all"}:
+        stack.psql(f"DROP OWNED BY {user}; DROP ROLE {user}")
+    stack.psql("ALTER ROLE chat4all PASSWORD 'of-the-copy-0123456789'")
+    refused = plays.run("rotate-db.yml")
+    assert refused.returncode != 0 and "DRIFT postgres" in refused.stdout and "drift=replace" in refused.stdout
+    done = plays.run("rotate-db.yml", "-e", "drift=replace")
+    assert done.returncode == 0, done.stdout
+    assert "password authentication failed" in log_in(stack, lost)
+    check_settled(stack, plays)
+
+
+def test_an_older_store_without_a_newer_copy_takes_over_what_env_has(stack, plays):
+    old = plays.store_path.read_bytes()
+    rotated(plays)
+    published = stored(plays)
+    plays.store_path.write_bytes(old)
+    for playbook in ("rotate-db.yml", "provision.yml"):
+        refused = plays.run(playbook)
+        assert refused.returncode != 0 and "git pull" in refused.stdout, refused.stdout
+    assert plays.store_path.read_bytes() == old
+    done = plays.run("provision.yml", "-e", "drift=accept")
+    assert done.returncode == 0, done.stdout
+    assert stored(plays).password == published.password
+    rotated(plays)
+    check_settled(stack, plays)
+
+
+def test_a_value_that_the_server_rejects_is_not_put_back_into_env(stack, plays):
+    new = changed_by_hand(stack, plays)
+    env, store = (stack.directory / ".env").read_bytes(), plays.store_path.read_bytes()
+    refused = plays.run("provision.yml", "-e", "drift=replace")
+    assert refused.returncode != 0 and "postgres rejects the store's value" in refused.stdout, refused.stdout
+    assert "rotate -e rotate=postgres -e drift=replace" in refused.stdout
+    assert ((stack.directory / ".env").read_bytes(), plays.store_path.read_bytes()) == (env, store)
+    done = plays.run("provision.yml", "-e", "drift=accept")
+    assert done.returncode == 0 and stored(plays).password == new.password, done.stdout
+    stack.compose("up", "-d")
+    stack.wait()
+    rotated(plays)
+    check_settled(stack, plays)
+
+
+def test_a_server_that_is_down_does_not_hinder_the_stores_value(stack, plays):
+    path = stack.directory / ".env"
+    before = path.read_text()
+    path.write_text(before.replace(stored(plays).password, "typed-by-mistake"))
+    [server] = stack.containers("postgres")
+    stack.docker("stop", server)
+    done = plays.run("provision.yml", "-e", "drift=replace")
+    assert done.returncode == 0 and "cannot be asked" in done.stdout, done.stdout
+    assert path.read_text() == before
+    stack.compose("up", "-d")
+    stack.wait()
+    rotated(plays)
+    check_settled(stack, plays)
+
+
+def test_accepting_what_the_server_does_not_accept_is_refused(stack, plays):
+    env, store = stack.directory / ".env", plays.store_path.read_bytes()
+    kept = stack.directory / "kept"
+    shutil.copy2(env, kept)
+    password = stored(plays).password
+    env.write_text(env.read_text().replace(password, "neither-here-nor-there-0123456789"))
+    done = plays.run("provision.yml", "-e", "drift=accept")
+    shutil.move(kept, env)
+    assert done.returncode != 0 and "does not accept .env's value either" in done.stdout, done.stdout
+    assert plays.store_path.read_bytes() == store
+    check_settled(stack, plays)
+
+
+def test_accepting_what_env_has_forgets_no_old_value_that_is_still_valid(stack, plays):
+    old = stored(plays)
+    plays.variables["secrets_catalog"] = {"postgres": {"grace": "1h"}}
+    plays.write_inventory()
+    rotated(plays)
+    changed_by_hand(stack, plays)
+    done = plays.run("provision.yml", "-e", "drift=accept")
+    assert done.returncode == 0, done.stdout
+    assert log_in(stack, old) == f"chat4all {old['user']}"
+    stack.compose("up", "-d")
+    stack.wait()
+    ended = plays.run("revoke.yml", "-e", "revoke=postgres", "-e", "end_grace=true")
+    assert ended.returncode == 0 and "old password refused" in ended.stdout, ended.stdout
+    assert "password authentication failed" in log_in(stack, old)
+    check_settled(stack, plays)
