@@ -137,7 +137,8 @@ def check_end(
     for login in dead:
         assert "authentication failed" in (said := log_in(stack, login)), f"{login.user}, which shall be dead: {said}"
     may = "SELECT rolname FROM pg_authid WHERE rolcanlogin AND rolpassword IS NOT NULL AND rolname NOT LIKE '%_admin'"
-    assert stack.psql(may).split() == [current.user], "more than one login of the application is valid"
+    valid = stack.psql(may).split()
+    assert valid == [current.user], f"these logins of the application are valid: {', '.join(valid)}"
 
     check_unlocked(stack.directory / ".chat4all")
 
