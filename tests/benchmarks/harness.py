@@ -152,8 +152,16 @@ class Deployment:
 
     keep = False
 
-    def __init__(self, name: str, *, consumers: int = 3, rate: float = RATE, folder: Path | None = None) -> None:
-        self.stack = Stack(name, consumers=consumers)
+    def __init__(
+        self,
+        name: str,
+        *,
+        consumers: int = 3,
+        rate: float = RATE,
+        folder: Path | None = None,
+        health_interval: str = "1s",
+    ) -> None:
+        self.stack = Stack(name, consumers=consumers, health_interval=health_interval)
         self.rate = rate
         # What belongs to the arm, not to the stack: inventory, store, vault password.
         self.folder = folder or BUILD / "benchmark" / name

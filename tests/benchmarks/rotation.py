@@ -29,6 +29,8 @@ from stack import StackError
 
 FIGURES = BUILD / "benchmark" / "rotation.json"
 OURS = AlternatingUsers.name
+# Every second, the health checks of twelve services, twice each while they are replaced, are most of a small machine's work.
+HEALTH_INTERVAL = "2s"
 # Ours with twelve consumers: timed in the rounds as if it were an arm.
 TWELVE = "twelve_consumers"
 
@@ -84,7 +86,8 @@ class Benchmark:
 
     def _set_up(self, name: str, stacks: ExitStack) -> None:
         consumers, kind = (12, AlternatingUsers) if name == TWELVE else (3, ARMS[name])
-        deployment = stacks.enter_context(Deployment(f"bench-{name.replace('_', '-')}", consumers=consumers))
+        project = f"bench-{name.replace('_', '-')}"
+        deployment = stacks.enter_context(Deployment(project, consumers=consumers, health_interval=HEALTH_INTERVAL))
         say(f"{name}: start the stack, {consumers} consumers")
         deployment.start()
         entry = self.entries[name] = Entry(kind(deployment))

@@ -98,7 +98,12 @@ class Stack:
     """One deployment of the demo stack in a folder of its own, under a project name of its own."""
 
     def __init__(
-        self, name: str, directory: str | Path | None = None, consumers: int = 3, postgres: str = "17"
+        self,
+        name: str,
+        directory: str | Path | None = None,
+        consumers: int = 3,
+        postgres: str = "17",
+        health_interval: str = "1s",
     ) -> None:
         if not len(CONSUMERS) <= consumers <= len(CONSUMERS) + len(MORE_CONSUMERS):
             raise ValueError(f"consumers must be {len(CONSUMERS)} to {len(CONSUMERS) + len(MORE_CONSUMERS)}")
@@ -106,6 +111,7 @@ class Stack:
         self.directory = Path(directory or STACKS / name).resolve()
         self.consumers = CONSUMERS + MORE_CONSUMERS[: consumers - len(CONSUMERS)]
         self.postgres = postgres
+        self.health_interval = health_interval
 
     def __enter__(self) -> Stack:
         self.create()
@@ -140,6 +146,7 @@ class Stack:
                 f"COMPOSE_PROJECT_NAME={self.project}\n"
                 f"PROXY_PORT={free_port()}\n"
                 f"POSTGRES_VERSION={self.postgres}\n"
+                f"HEALTH_INTERVAL={self.health_interval}\n"
                 f"POSTGRES_PASSWORD={secrets.token_urlsafe(24)}\n"
             )
 

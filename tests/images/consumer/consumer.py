@@ -347,9 +347,10 @@ def serve() -> int:
         user = os.environ["SPRING_DATASOURCE_USERNAME"]
         log("ERROR", POOL, f'FATAL: password authentication failed for user "{user}"')
     server = Server(("", PORT), handler(service))
-    stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    signal.signal(signal.SIGINT, lambda *_: stopping.set())
+    # Waited for, not handled: the kernel may hand a signal to a thread that cannot run Python's handlers, and the main
+    # thread, which waits for something else, then sleeps on. The threads inherit the mask.
+    stop = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop)
     background = [server.serve_forever, service.pool.housekeeping]
     if LOGIN_INTERVAL:
         background.append(log_in_regularly)
@@ -357,7 +358,7 @@ def serve() -> int:
         threading.Thread(target=target, daemon=True, name=target.__name__).start()
     log("INFO", APPLICATION, f"Started {APPLICATION} in {time.monotonic() - BEGAN:.2f} seconds")
 
-    stopping.wait()
+    signal.sigwait(stop)
     log("INFO", "o.s.b.w.e.tomcat.GracefulShutdown", "Commencing graceful shutdown. Waiting for active requests")
     service.draining.set()
     time.sleep(DRAIN_SECONDS)
