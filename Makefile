@@ -24,11 +24,12 @@ demo: setup-demo ## rotate a running stack's database password under load, besid
 check: setup-check ## the quick tests: lint, sanity, units
 	@tests/quality/check
 
-test: setup-test ## check, the tests with containers, a part of crash and canary, molecule: 35 minutes
+test: setup-test ## check, the tests with containers, a part of crash, faults and canary, molecule: 35 minutes
 	@python tests/images/images.py --list
 	@tests/quality/check
 	@tests/quality/artifact
-	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider --numprocesses 2 --dist loadfile tests/integration_docker
+	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider --numprocesses 2 --dist loadfile tests/integration_docker \
+		tests/faults/test_hostile_files.py tests/faults/test_second_owner.py
 	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider tests/crash tests/canary
 	@tests/quality/molecule
 

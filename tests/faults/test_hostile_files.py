@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -65,17 +66,24 @@ while True:
 """
 
 
+def open_to_all(folder) -> None:
+    """Let another user come into a test's folder; pytest keeps those above it closed."""
+    for above in (folder, *folder.parents):
+        if above == Path(tempfile.gettempdir()):
+            break
+        above.chmod(0o755)
+
+
 @as_root
 def test_who_may_write_beside_env_neither_reads_a_value_nor_turns_a_write_elsewhere(tmp_path):
-    tmp_path.chmod(0o755)
-    for above in tmp_path.parents[:2]:
-        above.chmod(0o755)
+    open_to_all(tmp_path)
     folder, victim = tmp_path / "project", tmp_path / "victim"
     folder.mkdir()
     folder.chmod(0o777)
     victim.write_text("untouched")
     writer = """
 import sys
+import tempfile
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import atomic_write, read_plain_file
 done = refused = 0
@@ -108,8 +116,7 @@ print(done, refused)
 @as_root
 def test_the_attacker_of_these_tests_can_read(tmp_path):
     """The positive control."""
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(0o755)
+    open_to_all(tmp_path)
     (tmp_path / "clear").write_text(SECRET)
     command = [sys.executable, "-c", ATTACKER, str(tmp_path), str(tmp_path / "victim"), "1", SECRET]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as theirs:
