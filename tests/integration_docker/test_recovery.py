@@ -11,7 +11,7 @@ import json
 import pytest
 import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
-from outcome import check_settled, log_in, stored
+from outcome import check_settled, containers, log_in, stored
 
 
 def turn_back(plays) -> None:
@@ -222,7 +222,7 @@ def test_with_a_grace_both_values_are_valid_until_it_is_ended(stack, plays):
 def test_check_touches_nothing(stack, plays):
     state = stack.directory / ".chat4all"
     watched = [stack.directory / ".env", plays.store_path, state / "state.json", state / "ledger.jsonl"]
-    before = [path.read_bytes() for path in watched], stack.docker("ps", "--all", "--quiet", "--no-trunc")
+    before = [path.read_bytes() for path in watched], [one["Id"] for one in containers(stack)]
     done = plays.run("rotate-db.yml", "--check")
     assert done.returncode == 0 and "PLAN  postgres" in done.stdout and "nothing will be touched" in done.stdout
-    assert ([path.read_bytes() for path in watched], stack.docker("ps", "--all", "--quiet", "--no-trunc")) == before
+    assert ([path.read_bytes() for path in watched], [one["Id"] for one in containers(stack)]) == before
