@@ -83,7 +83,6 @@ def test_who_may_write_beside_env_neither_reads_a_value_nor_turns_a_write_elsewh
     victim.write_text("untouched")
     writer = """
 import sys
-import tempfile
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import atomic_write, read_plain_file
 done = refused = 0

@@ -36,3 +36,17 @@ def plays(stack, tmp_path_factory):
     done = plays.run("provision.yml")
     assert done.returncode == 0, done.stdout
     return plays
+
+
+@pytest.fixture
+def inventory(plays):
+    """A way to change the inventory's variables for one test."""
+    kept = dict(plays.variables)
+
+    def change(**variables):
+        plays.variables.update(variables)
+        plays.write_inventory()
+
+    yield change
+    plays.variables = kept
+    plays.write_inventory()

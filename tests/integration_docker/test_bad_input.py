@@ -53,20 +53,6 @@ def untouched(stack, plays):
 
 
 @pytest.fixture
-def inventory(plays):
-    """A way to change the inventory's variables for one test."""
-    kept = dict(plays.variables)
-
-    def change(**variables):
-        plays.variables.update(variables)
-        plays.write_inventory()
-
-    yield change
-    plays.variables = kept
-    plays.write_inventory()
-
-
-@pytest.fixture
 def compose_file(stack):
     """The stack's Compose file as text that a test may change."""
     path = stack.directory / "docker-compose.yml"

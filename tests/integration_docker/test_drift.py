@@ -36,15 +36,10 @@ def changed_by_hand(stack, plays) -> Login:
     return new
 
 
-def rotated(plays) -> None:
-    done = plays.run("rotate-db.yml")
-    assert done.returncode == 0, done.stdout
-
-
 def test_a_server_restored_from_before_the_last_rotation_gets_the_present_value_again(stack, plays, tmp_path):
     copied(stack, tmp_path)
     stack.wait()
-    rotated(plays)
+    plays.rotate()
     kept = stored(plays)
     copied_back = plays.store_path.read_bytes()
     copied(stack, tmp_path, back=True)
@@ -87,7 +82,7 @@ def test_a_server_restored_from_before_its_logins_existed_is_given_a_new_one(sta
 
 def test_an_older_store_without_a_newer_copy_takes_over_what_env_has(stack, plays):
     old = plays.store_path.read_bytes()
-    rotated(plays)
+    plays.rotate()
     published = stored(plays)
     plays.store_path.write_bytes(old)
     for playbook in ("rotate-db.yml", "provision.yml"):
@@ -97,7 +92,7 @@ def test_an_older_store_without_a_newer_copy_takes_over_what_env_has(stack, play
     done = plays.run("provision.yml", "-e", "drift=accept")
     assert done.returncode == 0, done.stdout
     assert stored(plays).password == published.password
-    rotated(plays)
+    plays.rotate()
     check_settled(stack, plays)
 
 
@@ -112,7 +107,7 @@ def test_a_value_that_the_server_rejects_is_not_put_back_into_env(stack, plays):
     assert done.returncode == 0 and stored(plays).password == new.password, done.stdout
     stack.compose("up", "-d")
     stack.wait()
-    rotated(plays)
+    plays.rotate()
     check_settled(stack, plays)
 
 
@@ -127,7 +122,7 @@ def test_a_server_that_is_down_does_not_hinder_the_stores_value(stack, plays):
     assert path.read_text() == before
     stack.compose("up", "-d")
     stack.wait()
-    rotated(plays)
+    plays.rotate()
     check_settled(stack, plays)
 
 
@@ -144,11 +139,10 @@ def test_accepting_what_the_server_does_not_accept_is_refused(stack, plays):
     check_settled(stack, plays)
 
 
-def test_accepting_what_env_has_forgets_no_old_value_that_is_still_valid(stack, plays):
+def test_accepting_what_env_has_forgets_no_old_value_that_is_still_valid(stack, plays, inventory):
     old = stored(plays)
-    plays.variables["secrets_catalog"] = {"postgres": {"grace": "1h"}}
-    plays.write_inventory()
-    rotated(plays)
+    inventory(secrets_catalog={"postgres": {"grace": "1h"}})
+    plays.rotate()
     changed_by_hand(stack, plays)
     done = plays.run("provision.yml", "-e", "drift=accept")
     assert done.returncode == 0, done.stdout

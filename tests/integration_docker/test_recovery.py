@@ -26,11 +26,6 @@ def rotation_of_previous(plays) -> str:
     return plays.store()["secrets_credentials"]["postgres"]["previous"]["rotation"]
 
 
-def rotated(plays) -> None:
-    done = plays.run("rotate-db.yml")
-    assert done.returncode == 0, done.stdout
-
-
 def stopped_at_drain(stack, plays):
     """Have a rotation that cannot go on because a stranger uses the old value."""
     with stack.foreign_session(*stored(plays)):
@@ -40,7 +35,7 @@ def stopped_at_drain(stack, plays):
 
 
 def test_the_first_rotation_writes_the_ledger(stack, plays):
-    rotated(plays)
+    plays.rotate()
     rows = [json.loads(line) for line in (stack.directory / ".chat4all" / "ledger.jsonl").read_text().splitlines()]
     steps = ["open", "create", "set", "test", "publish", "roll_out", "drain", "finish", "revoke"]
     assert [row["step"] for row in rows] == steps
@@ -96,7 +91,7 @@ def test_a_way_back_that_was_cut_off_is_gone_to_its_end_with_one_block(stack, pl
     assert done.returncode != 0 and done.stdout.count("STOPPED  ") == 1, done.stdout
     assert "is still used by" in done.stdout
     assert stored(plays) == before
-    rotated(plays)
+    plays.rotate()
     check_settled(stack, plays)
 
 
@@ -104,15 +99,13 @@ def by_hand(stack, user) -> None:
     stack.psql(f"ALTER ROLE {user} PASSWORD 'by-hand-0123456789'")
 
 
-def test_nobody_is_sent_back_to_a_value_that_the_server_rejects(stack, plays):
+def test_nobody_is_sent_back_to_a_value_that_the_server_rejects(stack, plays, inventory):
     before = stored(plays)
     by_hand(stack, before.user)
     services = plays.variables["secrets_services"]
-    plays.variables["secrets_services"] = {**services, "message-service": {"failure_log": "Started"}}
-    plays.write_inventory()
+    inventory(secrets_services={**services, "message-service": {"failure_log": "Started"}})
     done = plays.run("rotate-db.yml", "-e", "drift=replace")
-    plays.variables["secrets_services"] = services
-    plays.write_inventory()
+    inventory(secrets_services=services)
     text = " ".join(done.stdout.split())
     assert done.returncode != 0 and "STOPPED postgres at roll out: message-service failed" in text, text
     assert f"nobody is sent back: the server rejects {before.user}" in text
@@ -131,7 +124,7 @@ def test_a_way_back_whose_end_is_dead_turns_into_the_way_forward(stack, plays):
     by_hand(stack, before.user)
     refused = plays.run("abort.yml", "-e", "rotate=postgres")
     assert refused.returncode != 0 and "there is no way back" in refused.stdout, refused.stdout
-    rotated(plays)
+    plays.rotate()
     assert stored(plays).user != before.user
     check_settled(stack, plays)
 
@@ -195,15 +188,14 @@ def test_a_service_that_was_skipped_keeps_a_valid_value_until_it_is_replaced(sta
     check_settled(stack, plays)
 
 
-def test_with_a_grace_both_values_are_valid_until_it_is_ended(stack, plays):
+def test_with_a_grace_both_values_are_valid_until_it_is_ended(stack, plays, inventory):
     old = stored(plays)
-    plays.variables["secrets_catalog"] = {"postgres": {"grace": "1h"}}
-    plays.write_inventory()
-    rotated(plays)
+    inventory(secrets_catalog={"postgres": {"grace": "1h"}})
+    plays.rotate()
     assert log_in(stack, old) == "accepted"
     rotation, rows = rotation_of_previous(plays), ledger(stack)
     dead_at_its_end(stack, rotation)
-    rotated(plays)
+    plays.rotate()
     assert ledger(stack) == [*rows, (rotation, "drain"), (rotation, "finish")]
     assert plays.run("status.yml").returncode == 0
     waiting = plays.run("revoke.yml")

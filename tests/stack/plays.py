@@ -83,6 +83,11 @@ class Plays:
             check=False,
         )
 
+    def rotate(self) -> None:
+        """Rotate every database credential, and see the run succeed."""
+        done = self.run("rotate-db.yml")
+        assert done.returncode == 0, done.stdout
+
     @property
     def store_path(self) -> Path:
         return self.folder / ".secrets-store.yml"
