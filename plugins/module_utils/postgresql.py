@@ -996,12 +996,16 @@ class Credential:
         raise SecretsError(f"{user} {what}, but its refusal could not be seen: {attempt.reason}")
 
     def _revoked(self, changes: Changes, ended: int, refused: str) -> dict[str, Any]:
+        owner = self._seen.role(self.owner) or {}
         return {
             "changed": bool(changes.actions),
             "actions": changes.actions,
             "user": self.credential.user,
             "ended_sessions": ended,
             "refused": refused,
+            # As on a server that was restored from a copy of before the first rotation: no store knows that password.
+            "owner_password": bool(owner.get("verifier"))
+            and self.owner not in (self.credential.user, self.current.user),
         }
 
 

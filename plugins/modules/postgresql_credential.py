@@ -210,6 +210,12 @@ refused:
   returned: O(state=absent)
   type: str
   sample: 'FATAL:  password authentication failed for user "chat4all"'
+owner_password:
+  description:
+    - Whether O(owner) has a password, though it is neither O(credential) nor O(current).
+    - Somebody has set it, or the server was restored from a copy of before its logins alternated.
+  returned: O(state=absent)
+  type: bool
 """
 
 from ansible_collections.chat4all.secrets.plugins.module_utils import postgresql

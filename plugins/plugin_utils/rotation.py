@@ -621,7 +621,10 @@ class Rotation:
         done += self.records("revoke", slot=previous)
         if self.facts["strategy"] == "pair":
             since = {"refused_since": int(self.opened["clock"]["wall"]), "own_refusals": self.opened["own_refusals"]}
-            refused = self._disable("revoke", previous, entry, ledger=done, **since)["refused_logins"]
+            ended = self._disable("revoke", previous, entry, ledger=done, **since)
+            refused = ended["refused_logins"]
+            if ended["owner_password"]:
+                self._end_owner(entry)
         else:
             login = self.log_in(self.facts, entry, "previous")["logins"]["previous"]
             if login["status"] != "rejected":
@@ -634,6 +637,16 @@ class Rotation:
         if ours or self.opened["purpose"] == "revoke":
             self._end([], refused, refused_at=refused_at)
         return {"changed": True}
+
+    def _end_owner(self, entry: dict[str, Any]) -> None:
+        """End a password of the owner that no store knows, where asked to; say that it is there, where not."""
+        owner = entry["role"]
+        if self.arguments["drift"] == "replace":
+            ledger = self.records("revoke", state=f"{owner} ended")
+            self._disable("revoke", {"user": owner, "password": generate().value}, entry, ledger=ledger)
+        else:
+            replace = report.command("rotate", rotate=self.name, drift="replace")
+            self.deployment.line("revoke", f"{owner} has a password that is not the store's; to end it: {replace}")
 
     def _count_refused(self, tried: int = 0) -> int | None:
         """Return how many logins were refused in this run; what was tried on purpose is left out."""

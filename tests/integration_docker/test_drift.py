@@ -73,10 +73,21 @@ def test_a_server_restored_from_before_its_logins_existed_is_given_a_new_one(sta
     assert refused.returncode != 0 and "DRIFT postgres" in refused.stdout and "drift=replace" in refused.stdout
     done = plays.run("rotate-db.yml", "-e", "drift=replace")
     assert done.returncode == 0, done.stdout
-    # The copy's value is in no store, and may be somebody's: docs/reliability.md.
-    assert log_in(stack, copy) == "accepted"
-    stack.psql(f"ALTER ROLE {copy.user} PASSWORD NULL")
-    assert "password authentication failed" in log_in(stack, lost)
+    assert "chat4all: the password that somebody else had set is dead too" in done.stdout, done.stdout
+    for login in (copy, lost):
+        assert "password authentication failed" in log_in(stack, login)
+    check_settled(stack, plays)
+
+
+def test_a_password_of_the_owner_that_no_store_knows_is_named_and_ended_only_where_asked(stack, plays):
+    plays.rotate()
+    foreign = Login("chat4all", "of-nobody-0123456789")
+    stack.psql(f"ALTER ROLE {foreign.user} PASSWORD '{foreign.password}'")
+    assert "chat4all has a password that is not the store's" in plays.rotate()
+    assert log_in(stack, foreign) == "accepted"
+    said = plays.rotate("-e", "drift=replace")
+    assert "is not the store's" not in said and "is dead too" in said, said
+    assert "password authentication failed" in log_in(stack, foreign)
     check_settled(stack, plays)
 
 
