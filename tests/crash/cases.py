@@ -19,6 +19,8 @@ class Case:
     command: tuple[str, ...] = ("rotate-db.yml",)
     # Whether one refused login is a failure; where it is not, they are reported.
     zero_refused: bool = True
+    # Each rotation is the first after provisioning, in which the image's own user hands over to a login of ours.
+    first: bool = False
 
 
 CASES = {
@@ -26,5 +28,6 @@ CASES = {
     for case in (
         Case("alternating_users", {"postgres": {}}),
         Case("single_user", {"postgres": {"strategy": "single_user"}}, zero_refused=False),
+        Case("first_rotation", {"postgres": {}}, first=True),
     )
 }

@@ -173,6 +173,7 @@ class Lane:
         began = time.monotonic()
         runs: list[Run] = []
         try:
+            deployment.begin_again()
             killed = self._begin(kill, runs)
             result.missed = not killed
             deployment.remember()
@@ -284,9 +285,8 @@ class Matrix:
         self._lock = threading.Lock()
 
     def run(self) -> None:
-        """Run every case; with fewer cases than lanes a case is spread over several."""
-        slices = max(1, self.lanes // len(self.cases))
-        work = [(case, part, slices) for case in self.cases for part in range(slices)]
+        """Run one case after the other, each spread over all lanes."""
+        work = [(case, part) for case in self.cases for part in range(self.lanes)]
         with ThreadPoolExecutor(self.lanes) as pool:
             futures = [pool.submit(self._lane, *each) for each in work]
             try:
@@ -296,7 +296,7 @@ class Matrix:
                 self.stopped.set()
                 raise
 
-    def _lane(self, case: Case, part: int, slices: int) -> None:
+    def _lane(self, case: Case, part: int) -> None:
         if self.stopped.is_set():
             return
         with Lane(f"crash-{case.name.replace('_', '-')}-{part + 1}", case) as lane:
@@ -310,17 +310,21 @@ class Matrix:
                 known["points"] = sorted({*known["points"], *lane.points})
             for label, mode in chosen:
                 # By its name, in case another lane of the same case has found them in another order.
-                if zlib.crc32(f"{label} {mode}".encode()) % slices == part:
+                if zlib.crc32(f"{label} {mode}".encode()) % self.lanes == part:
                     self._one(lane, "point", Kill(label, mode))
             labels = sorted({label for label, mode in lane.points if not label.endswith("event")})
-            mine = [seed for seed in self.selection.seeds if self.cases[seed % len(self.cases)] is case]
-            for seed in mine[part::slices]:
+            for seed in self._seeds(case)[part :: self.lanes]:
                 self._one(lane, f"seed {seed}", random_kill(seed, labels, lane.clean_seconds))
             if self.stopped.is_set():
                 return
             problems = lane.finish()
             with self._lock:
                 self.problems += [f"{case.name}, at the end: {problem}" for problem in problems]
+
+    def _seeds(self, case: Case) -> list[int]:
+        """Return the seeds of a case; they are shared among those in which one rotation follows the other."""
+        cases = [each for each in self.cases if not each.first]
+        return [] if case.first else [seed for seed in self.selection.seeds if cases[seed % len(cases)] is case]
 
     def _one(self, lane: Lane, kind: str, kill: Kill) -> None:
         if self.stopped.is_set():

@@ -6,8 +6,7 @@
 
 from __future__ import annotations
 
-import json
-import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,42 +15,26 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
-for _folder in ("benchmarks", "stack"):
-    sys.path.insert(0, str(ROOT / "tests" / _folder))
+for _folder in (ROOT / "tests" / "benchmarks", ROOT / "tests" / "stack", BUILD / "collections"):
+    sys.path.insert(0, str(_folder))
 
 import harness  # noqa: E402
 from cases import Case  # noqa: E402
+from outcome import Login, check_end, stored  # noqa: E402
 from plays import Plays  # noqa: E402
 from processes import Run  # noqa: E402
 from stack import Stack, StackError  # noqa: E402
 
 # A job, a service that is replaced start-first, and one in the next wave that is stopped first.
 START_FIRST, STOP_FIRST, JOB, SERVER = "message-service", "api-gateway", "migrate", "postgres"
-EXPECTED = {SERVER: 1, JOB: 1, START_FIRST: 1, STOP_FIRST: 1}
 # Those with a health check; of the others the log shows that they work.
 CHECKED = (SERVER, START_FIRST)
 EVENTS = ("create", "start", "die", "destroy")
-INTERIM_NAME = re.compile(r"[0-9a-f]{12}_")
-TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
-PLANNED = re.compile(r"Container (\S+)\s+(Recreate|Recreated|Creating|Starting)\s*$", re.MULTILINE)
-
-# Runs in the server's container: one login over the network for each line of standard input.
-LOG_IN = """
-while IFS=' ' read -r user password; do
-  said=$(PGPASSWORD="$password" PGCONNECT_TIMEOUT=5 psql -XqAtw -h postgres -U "$user" -d chat4all -c 'SELECT 1' 2>&1)
-  case "$said" in
-    1) echo accepted ;;
-    *'password authentication failed'*|*'is not permitted to log in'*) echo refused ;;
-    *) echo "unknown: $said" | tr '\\n' ' '; echo ;;
-  esac
-done
-"""
 
 
 class SmallStack(Stack):
@@ -61,7 +44,7 @@ class SmallStack(Stack):
         super().create()
         path = self.directory / "docker-compose.yml"
         model = yaml.safe_load(path.read_text())
-        services = {name: model["services"][name] for name in EXPECTED}
+        services = {name: model["services"][name] for name in (SERVER, JOB, START_FIRST, STOP_FIRST)}
         for name in (START_FIRST, STOP_FIRST):
             services[name]["environment"].update(DRAIN_SECONDS="0.2")
         # The engine's health checks would be most of the machine's work.
@@ -117,10 +100,10 @@ class Events:
 
 @dataclass
 class Check:
-    """What is wrong with a deployment's state; each a line."""
+    """What is wrong with a deployment's state."""
 
     problems: list[str]
-    # Logins that the check itself made and that had to be refused.
+    # Old logins that the check has tried itself, and that had to be refused.
     probes: int
 
 
@@ -134,11 +117,12 @@ class Deployment(harness.Deployment):
         self.store_folder = self.folder / "inventory"
         self.runs = 0
         # Every login that was ever valid, or was to become so; and those that were tried after their end.
-        self.seen: set[tuple[str, str]] = set()
-        self.tried: set[tuple[str, str]] = set()
+        self.seen: set[Login] = set()
+        self.tried: set[Login] = set()
 
     def start(self) -> None:
-        """Start the stack, provision it, and rotate once: from then on the two users alternate."""
+        """Start the stack, provision it, and rotate once, from where the two users alternate; unless it is the case of
+        the first rotation."""
         super().start()
         self.plays = Plays(
             self.store_folder,
@@ -151,11 +135,35 @@ class Deployment(harness.Deployment):
             rotate_rollout={"quiet": 0.2, "settle": 0.2},
         )
         self.events = Events(self.stack.project)
-        for command in (("provision.yml",), self.case.command):
+        for command in (("provision.yml",), self.case.command)[: 1 if self.case.first else 2]:
             run = self.run(command=command)
             if run.end():
                 raise harness.BenchmarkError(f"{command[0]} failed on a fresh stack\n{run.output}")
             self.remember()
+        if self.case.first:
+            for folder in self._memories:
+                shutil.copytree(folder, self.folder / "provisioned" / folder.name)
+
+    @property
+    def _memories(self) -> tuple[Path, Path]:
+        """The folders in which a rotation leaves something."""
+        return self.stack.directory, self.store_folder
+
+    def begin_again(self) -> None:
+        """Undo, where each rotation is to be the first, whatever has happened since the stack was provisioned."""
+        if not self.case.first:
+            return
+        for folder in self._memories:
+            shutil.rmtree(folder)
+            shutil.copytree(self.folder / "provisioned" / folder.name, folder)
+        login = stored(self.plays)
+        self.stack.psql(f"ALTER ROLE {login.user} LOGIN PASSWORD '{login.password}'")
+        self.stack.compose("up", "--detach")
+        for user in self.stack.psql(rf"SELECT rolname FROM pg_roles WHERE rolname LIKE '{login.user}\_%'").split():
+            self.stack.psql(f"DROP OWNED BY {user}; DROP ROLE {user}")
+        self.stack.wait()
+        self.seen, self.tried = {login}, set()
+        self.refused()
 
     def __exit__(self, *exception: object) -> None:
         if hasattr(self, "events"):
@@ -185,19 +193,10 @@ class Deployment(harness.Deployment):
 
     # -- the state
 
-    def entry(self) -> dict[str, Any]:
-        return self.plays.store()["secrets_credentials"]["postgres"]
-
     def remember(self) -> None:
         """Remember every login that the store holds now."""
-        entry = self.entry()
-        self.seen |= {_login(entry[slot]) for slot in ("current", "pending", "previous") if entry.get(slot)}
-
-    def log_in(self, logins: list[tuple[str, str]]) -> list[str]:
-        """Try logins over the containers' network, from the server's own address, which is not a consumer's."""
-        lines = "".join(f"{user} {password}\n" for user, password in logins)
-        done = self.stack.docker("exec", "--interactive", self.server, "bash", "-c", LOG_IN, stdin=lines)
-        return done.splitlines()
+        slots = [stored(self.plays, slot) for slot in ("current", "pending", "previous")]
+        self.seen |= {login for login in slots if login}
 
     def refused(self) -> Counter[str]:
         """Return why logins of the consumers were refused since the last call."""
@@ -212,91 +211,15 @@ class Deployment(harness.Deployment):
 
     def check(self, everything: bool = False) -> Check:
         """Say what is wrong. Tries the old logins that were not tried since their end; all with ``everything``."""
-        entry = self.entry()
-        current = _login(entry["current"])
-        # A revoked value may be kept, as what it is.
-        alive = {slot: entry.get(slot) or {"revoked": ""} for slot in ("pending", "previous")}
-        problems = [f"the store still has a {slot} value" for slot, value in alive.items() if "revoked" not in value]
-        problems += self._published(current)
-        problems += self._containers(current)
-        problems += self._memory()
-        problems += self._left_behind()
-        problems += self._up_would_change()
-        dead = self.seen - {current}
-        logins = [current, *sorted(dead if everything else dead - self.tried)]
-        for login, answer in zip(logins, self.log_in(logins), strict=True):
-            which, wanted = ("the current", "accepted") if login == current else ("an earlier", "refused")
-            if answer != wanted:
-                problems.append(f"{which} login of {login[0]} is {answer}, not {wanted}")
-        self.tried |= set(logins[1:])
-        return Check(problems, len(logins) - 1)
-
-    def _published(self, current: tuple[str, str]) -> list[str]:
-        lines = (self.stack.directory / ".env").read_text().splitlines()
-        values = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-        found = (values.get("POSTGRES_USER", "chat4all"), values.get("POSTGRES_PASSWORD", "").strip("'\""))
-        return [] if found == current else [f".env holds another login than the store (user {found[0]})"]
-
-    def _containers(self, current: tuple[str, str]) -> list[str]:
-        ids = self.stack.docker("ps", "--all", "--quiet", "--filter", self._mine).split()
+        dead = self.seen - {stored(self.plays)}
+        trying = sorted(dead if everything else dead - self.tried)
         problems = []
-        counts: Counter[str] = Counter()
-        for facts in json.loads(self.stack.docker("inspect", *ids)):
-            name, state = facts["Name"].lstrip("/"), facts["State"]
-            service = facts["Config"]["Labels"]["com.docker.compose.service"]
-            counts[service] += 1
-            status = state.get("Health", {}).get("Status") or (state["Status"], state["ExitCode"])
-            wanted = ("exited", 0) if service == JOB else "healthy" if service in CHECKED else ("running", 0)
-            if status != wanted:
-                problems.append(f"{name} is {status}")
-            if INTERIM_NAME.match(name):
-                problems.append(f"{name} has the name of a container on its way")
-            values = dict(item.split("=", 1) for item in facts["Config"]["Env"] if "=" in item)
-            login = tuple(values.get(f"SPRING_DATASOURCE_{key}") for key in ("USERNAME", "PASSWORD"))
-            if service != SERVER and login != current:
-                problems.append(f"{name} has another login than the store")
-        if counts != EXPECTED:
-            problems.append(f"containers: {dict(counts)} instead of {EXPECTED}")
-        return problems
-
-    def _memory(self) -> list[str]:
-        folder = self.stack.directory / ".chat4all"
-        state = json.loads((folder / "state.json").read_text())
-        problems = []
-        if state.get("lease"):
-            problems.append(f"the lock is still held by {state['lease']['rotation']}")
-        if state.get("records"):
-            problems.append(f"unfinished: {', '.join(state['records'])}")
-        journal = folder / "rollout.json"
-        if journal.exists() and json.loads(journal.read_text()):
-            problems.append(f"rollout.json: {journal.read_text()}")
-        return problems + _ledger(folder, state)
-
-    def _left_behind(self) -> list[str]:
-        folders = [self.stack.directory, self.stack.directory / ".chat4all", self.store_folder]
-        found = [path for folder in folders for path in folder.iterdir() if TEMPORARY.fullmatch(path.name)]
-        return [f"left behind: {path.name}" for path in found]
-
-    def _up_would_change(self) -> list[str]:
-        """Return what a plain ``docker compose up -d`` would do, beyond running an ended job again."""
-        done = subprocess.run(
-            ["docker", "compose", "--dry-run", "up", "-d"],
-            cwd=self.stack.directory,
-            env={
-                name: value for name, value in self.plays.environment.items() if not name.startswith(harness.SHADOWING)
-            },
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        if done.returncode:
-            return [f"docker compose up --dry-run failed: {done.stderr.strip().splitlines()[-1]}"]
-        planned = PLANNED.findall(done.stdout + done.stderr)
-        if not re.search(rf"{SERVER}-1\s+Running", done.stdout + done.stderr):
-            return ["docker compose up --dry-run does not say what it would do"]
-        rows = {f"{name} {what}" for name, what in planned if what != "Starting" or f"-{JOB}-" not in name}
-        return [f"docker compose up would change: {row}" for row in sorted(rows)]
+        try:
+            check_end(self.stack, self.plays, trying, others=(JOB, SERVER))
+        except (AssertionError, LookupError, ValueError) as error:
+            problems.append(str(error) or type(error).__name__)
+        self.tried.update(trying)
+        return Check(problems, len(trying))
 
     def until_nothing_works(self, runs: list[Run], timeout: float = 60) -> bool:
         """Wait until no process of these runs is left."""
@@ -310,18 +233,3 @@ def _until(condition: Callable[[], bool], timeout: float) -> bool:
             return False
         time.sleep(0.05)
     return True
-
-
-def _login(slot: dict[str, Any]) -> tuple[str, str]:
-    return slot["user"], slot["password"]
-
-
-def _ledger(folder: Path, state: dict[str, Any]) -> list[str]:
-    """Return what is wrong with the ledger, its end as the state remembers it included."""
-    try:
-        from ansible_collections.chat4all.secrets.plugins.module_utils.ledger import Ledger
-        from ansible_collections.chat4all.secrets.plugins.module_utils.state import ledger_end
-    except ImportError:  # this version keeps none
-        return []
-    entries, problem = Ledger(str(folder)).verify(ledger_end(state))
-    return [f"ledger: {problem or 'is empty'}"] if problem or not entries else []

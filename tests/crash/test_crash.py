@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from cases import CASES
 from crash import Kill, Lane
 from deployment import START_FIRST
+from outcome import Login
 
 # One of each kind: store, server, .env, journal, container, lock; both ways of killing.
 SAMPLE = [
@@ -77,18 +78,29 @@ def test_the_same_command_recovers_from_a_kill(lane, pattern, mode):
 # -- the check can fail
 
 
+def problem(deployment) -> str:
+    """Return the one problem that the check names."""
+    [found] = deployment.check().problems
+    return found
+
+
 def test_a_stray_container_is_seen(deployment):
     deployment.stack.compose("create", "--no-recreate", "--scale", f"{START_FIRST}=2", START_FIRST)
     stray = deployment.stack.containers(START_FIRST, running=False)[-1]
     try:
-        assert [problem for problem in deployment.check().problems if problem.startswith("containers: ")]
-        deployment.stack.docker("rename", stray, f"0123456789ab_{stray}")
-        assert [problem for problem in deployment.check().problems if "on its way" in problem]
+        assert "stray or missing containers" in problem(deployment)
     finally:
-        ids = deployment.stack.docker(
-            "ps", "--all", "--quiet", "--filter", deployment._mine, "--filter", "status=created"
-        )
-        deployment.stack.docker("rm", "--force", *ids.split())
+        deployment.stack.docker("rm", "--force", stray)
+    assert deployment.check().problems == []
+
+
+def test_an_interim_name_is_seen(deployment):
+    [container] = deployment.stack.containers(START_FIRST)
+    deployment.stack.docker("rename", container, f"0123456789ab_{container}")
+    try:
+        assert "interim name" in problem(deployment)
+    finally:
+        deployment.stack.docker("rename", f"0123456789ab_{container}", container)
     assert deployment.check().problems == []
 
 
@@ -101,49 +113,54 @@ def test_a_value_left_in_the_store_is_seen(deployment, slot):
     store["secrets_credentials"]["postgres"][slot] = {"user": "chat4all_1", "password": "x"}
     path.write_bytes(vault.encrypt(yaml.safe_dump(store).encode()))
     try:
-        assert f"the store still has a {slot} value" in deployment.check().problems
+        assert "unfinished in the store" in problem(deployment)
     finally:
         path.write_bytes(before)
     assert deployment.check().problems == []
 
 
-def test_a_wrong_password_is_seen(deployment):
+@pytest.mark.parametrize(
+    ("pattern", "to", "said"),
+    [
+        (r"(?m)^(POSTGRES_PASSWORD=).*$", r"\1wrong", ".env and store disagree"),
+        (r"\Z", "POSTGRES_DB=another\n", "docker compose up would change"),
+    ],
+)
+def test_a_changed_env_is_seen(deployment, pattern, to, said):
     path = deployment.stack.directory / ".env"
     before = path.read_text()
-    path.write_text(re.sub(r"(?m)^(POSTGRES_PASSWORD=).*$", r"\1wrong", before))
+    path.write_text(re.sub(pattern, to, before))
     try:
-        problems = " ".join(deployment.check().problems)
-        assert ".env holds another login" in problems
-        assert "docker compose up would change" in problems
+        assert said in problem(deployment)
     finally:
         path.write_text(before)
     assert deployment.check().problems == []
 
 
 def test_an_old_login_that_still_works_is_seen(deployment):
-    deployment.stack.psql("CREATE ROLE once_valid LOGIN PASSWORD 'once-valid'")
-    deployment.seen.add(("once_valid", "once-valid"))
+    deployment.stack.psql("CREATE ROLE once_admin LOGIN PASSWORD 'once-valid'")
+    deployment.seen.add(Login("once_admin", "once-valid"))
     try:
-        assert "an earlier login of once_valid is accepted, not refused" in deployment.check().problems
+        assert "once_admin, which shall be dead" in problem(deployment)
     finally:
-        deployment.stack.psql("DROP ROLE once_valid")
-        deployment.seen.discard(("once_valid", "once-valid"))
+        deployment.stack.psql("DROP ROLE once_admin")
+        deployment.seen.discard(Login("once_admin", "once-valid"))
     assert deployment.check().problems == []
 
 
 def test_a_held_lock_and_a_leftover_are_seen(deployment):
     folder = deployment.stack.directory / ".chat4all"
-    state = folder / "state.json"
+    state, leftover = folder / "state.json", folder / ".rollout.json.1.tmp"
     before = state.read_text()
-    leftover = folder / ".rollout.json.1.tmp"
     state.write_text(json.dumps({**json.loads(before), "lease": {"rotation": "r-0000"}}))
-    leftover.touch()
     try:
-        problems = deployment.check().problems
-        assert "the lock is still held by r-0000" in problems
-        assert "left behind: .rollout.json.1.tmp" in problems
+        assert "a lease is left: {'rotation': 'r-0000'}" in problem(deployment)
     finally:
         state.write_text(before)
+    leftover.touch()
+    try:
+        assert "left in the target's memory: ['.rollout.json.1.tmp']" in problem(deployment)
+    finally:
         leftover.unlink()
     assert deployment.check().problems == []
 

@@ -155,7 +155,7 @@ def test_the_checks_of_this_folder_can_fail(stack, plays):
     with pytest.raises(AssertionError, match="shall be dead"):
         check_end(stack, plays, [published(stack)])
     stack.psql("CREATE ROLE chat4all_9 LOGIN PASSWORD 'x'")
-    with pytest.raises(AssertionError, match="more than one login"):
+    with pytest.raises(AssertionError, match="logins of the application are valid"):
         check_end(stack, plays)
     stack.psql("DROP ROLE chat4all_9")
     lock = stack.directory / ".chat4all" / "lock"

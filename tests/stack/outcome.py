@@ -40,6 +40,8 @@ def stored(plays: Plays, slot: str = "current", credential: str = "postgres") ->
     return Login(found["user"], found["password"]) if found else None
 
 
+# What Compose calls a container until the one that it replaces is gone.
+INTERIM_NAME = re.compile(r"/[0-9a-f]{12}_")
 WORKS_AS_OWNER = "SELECT CASE current_user WHEN 'chat4all' THEN 'accepted' ELSE 'works as ' || current_user END;"
 
 
@@ -124,6 +126,8 @@ def check_end(
     found = containers(stack)
     names = [one["Config"]["Labels"]["com.docker.compose.service"] for one in found]
     assert sorted(names) == sorted(services), f"stray or missing containers: {[one['Name'] for one in found]}"
+    interim = [one["Name"] for one in found if INTERIM_NAME.match(one["Name"])]
+    assert not interim, f"a container still has an interim name: {interim}"
     for name, one in zip(names, found, strict=True):
         state = one["State"]
         if name == "migrate":
@@ -134,9 +138,9 @@ def check_end(
         if name in stack.consumers:
             assert deployed(stack, one) == current, f"{name} was not given what is stored"
     services_work(stack)
-    assert left_to_do(stack) == []
+    assert not (planned := left_to_do(stack)), f"docker compose up would change: {planned}"
 
-    assert log_in(stack, current) == "accepted"
+    assert (said := log_in(stack, current)) == "accepted", f"{current.user}, which is the current login: {said}"
     for login in dead:
         assert "authentication failed" in (said := log_in(stack, login)), f"{login.user}, which shall be dead: {said}"
     may = "SELECT rolname FROM pg_authid WHERE rolcanlogin AND rolpassword IS NOT NULL AND rolname NOT LIKE '%_admin'"
@@ -144,6 +148,8 @@ def check_end(
     assert valid == [current.user], f"these logins of the application are valid: {', '.join(valid)}"
 
     check_unlocked(stack.directory / ".chat4all")
+    litter = [path.name for folder in (stack.directory, plays.folder) for path in folder.glob(".*.tmp")]
+    assert not litter, f"temporary files are left: {litter}"
 
 
 def check_settled(stack: Stack, plays: Plays) -> None:
@@ -166,5 +172,8 @@ def check_unlocked(state_dir: Path) -> None:
     assert not state.get("records"), f"a rotation is left: {state['records']}"
     with (state_dir / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    litter = [path.name for path in state_dir.parent.iterdir() if path.name.endswith(".tmp")]
-    assert not litter, f"temporary files are left: {litter}"
+    left = [path.name for path in state_dir.glob(".*.tmp")]
+    journal = state_dir / "rollout.json"
+    if journal.exists() and json.loads(journal.read_text()):
+        left.append(journal.name)
+    assert not left, f"left in the target's memory: {left}"
