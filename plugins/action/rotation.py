@@ -33,6 +33,7 @@ class ActionModule(ActionBase):
                 "opened": {"type": "dict", "default": {}},
                 "accepted": {"type": "dict", "default": {}},
                 "rolled": {"type": "dict", "default": {}},
+                "ended": {"type": "dict", "default": {}},
                 "skip_services": {"type": "list", "elements": "str", "default": []},
                 "accept_weak": {"type": "bool", "default": False},
                 "take_lock": {"type": "str"},

@@ -39,6 +39,11 @@ def resolve(name: str, entry: dict[str, Any], project: Project) -> dict[str, Any
     strategy = entry.get("strategy", engine.strategies[0])
     if strategy not in engine.strategies:
         raise SecretsError(f"{where}.strategy: {engine.name} has {' and '.join(engine.strategies)}, not {strategy!r}")
+    if strategy == "single_user" and entry.get("grace"):
+        raise SecretsError(
+            f"{where}.grace: with strategy: single_user the old password is refused as soon as the new one is set; "
+            "leave grace out"
+        )
 
     used_by = project.consumers(variables.values())
     affected = set().union(*used_by.values())

@@ -70,6 +70,10 @@ options:
     description: What O(step=roll_out) returned.
     type: dict
     default: {}
+  ended:
+    description: What O(step=revoke) returned, where an earlier value was ended in the same run.
+    type: dict
+    default: {}
   skip_services:
     description: Consumers that keep what they have; they stay stale.
     type: list
@@ -155,4 +159,8 @@ gaps:
   description: Seconds without service, by service that had to be stopped first.
   returned: O(step=roll_out)
   type: dict
+own_refusals:
+  description: How many logins that this step tried on purpose were refused.
+  returned: O(step=revoke)
+  type: int
 """

@@ -278,12 +278,12 @@ class Deployment:
         return {**{variable: slot[part] for part, variable in facts["variables"].items()}, **entry.get("init", {})}
 
     def published(self, facts: dict[str, Any], entry: dict[str, Any]) -> str | None:
-        """Return the slot (``current``, ``pending``) whose values ``.env`` holds; ``None`` where it is neither.
+        """Return the slot (``current``, ``pending``, ``dropped``) whose values ``.env`` holds; ``None`` where it is none.
 
         A variable that ``.env`` lacks contradicts nothing.
         """
         fingerprints = facts["env"]["fingerprints"]
-        for label in ("current", "pending"):
+        for label in ("current", "pending", "dropped"):
             slot = entry.get(label)
             if slot and all(
                 fingerprints.get(variable) in (None, self.store.fingerprint(slot[part]))

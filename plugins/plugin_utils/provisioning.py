@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import INIT_PREFIX
@@ -152,10 +153,13 @@ class Provisioning:
             "created": now().isoformat(),
             "imported": True,
         }
-        kept = {key: value for key, value in entry.items() if key not in ("pending", "previous")}
-        old = old_value(entry)
-        if old and old["user"] != current["user"]:
-            kept["previous"] = old
+        kept = {key: value for key, value in entry.items() if key not in ("pending", "previous", "dropped")}
+        # Another login that the server may still accept is the next run's to end.
+        for old in (old_value(entry), entry["current"], entry.get("pending")):
+            if old and old["user"] != current["user"]:
+                left = {key: old[key] for key in ("user", "password", "created", "revoke_after") if key in old}
+                kept["previous"] = {**left, "rotation": old.get("rotation") or f"r-{secrets.token_hex(2)}"}
+                break
         login = self._log_in(facts, {**kept, "current": current})
         if login["status"] != "accepted":
             raise SecretsError(

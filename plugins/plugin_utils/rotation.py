@@ -216,11 +216,6 @@ class Rotation:
                     left = f"ends after {entry['previous']['revoke_after']}; -e end_grace=true ends it now"
                 deployment.line("open", f"{self.name}: {left}")
                 return {"changed": False, "phase": phase}
-        if phase == "grace":
-            raise SecretsError(
-                f"{self.name}: the previous value is in its grace until {entry['previous']['revoke_after']}; "
-                f"wait, or end it now: {report.command('revoke', revoke=self.name, end_grace='true')}"
-            )
         held = (entry["previous"] if phase == "revoke" else entry.get("pending") or {}).get("rotation")
         self.opened = {"rotation": held or f"r-{secrets.token_hex(2)}", "purpose": purpose, "began": boot_seconds()}
         if deployment.check_mode:
@@ -246,8 +241,9 @@ class Rotation:
         """End what a run has left that died between its last change of the store and the end of its lock."""
         deployment = self.deployment
         self.opened = {"rotation": rotation, "purpose": self.arguments["purpose"]}
-        aborting = self.opened["purpose"] == "abort"
         previous = entry.get("previous") or {}
+        # One that died after finish cannot have gone back.
+        aborting = self.opened["purpose"] == "abort" and previous.get("rotation") != rotation
         if aborting:
             rows = self.records("back")
         else:
@@ -284,6 +280,14 @@ class Rotation:
                 self.change(lambda stored: stored["pending"].pop("direction", None))
         if not restored:
             self._check_logins(logins, entry, facts, phase)
+            if phase in ("grace", "revoke", "revoke_first") and logins["current"]["status"] == "rejected":
+                # Nobody knows the current value (drift=replace): a new one comes first, and takes the old one's login.
+                phase, unfinished = "new", None
+            if phase == "grace":
+                raise SecretsError(
+                    f"{name}: the previous value is in its grace until {entry['previous']['revoke_after']}; "
+                    f"wait, or end it now: {report.command('revoke', revoke=name, end_grace='true')}"
+                )
         stale = [service for service, _change in info["pending_changes"] if service in facts["consumers"]]
         skipped = set(self.arguments["skip_services"])
         if phase == "revoke" and stale and skipped.issuperset(stale) and "step" in unfinished:
@@ -403,7 +407,7 @@ class Rotation:
         if self.arguments["drift"] != "replace":
             raise SecretsError(
                 f"DRIFT {self.name}: {facts['service']} rejects the store's value for {user}; "
-                f"somebody changed it by hand. {changed_by_hand(self.name)}"
+                f"somebody changed it by hand, or the server is an older copy. {changed_by_hand(self.name)}"
             )
 
     def _has_no_way_back(self, logins: dict[str, Any], facts: dict[str, Any]) -> bool:
@@ -414,12 +418,17 @@ class Rotation:
         return logins["current"]["status"] == "rejected" and onward
 
     def _is_restored(self, facts: dict[str, Any], entry: dict[str, Any], logins: dict[str, Any]) -> bool:
-        """Tell whether the server is an older copy: of all that the store knows, it accepts the previous value alone."""
-        if self.opened["purpose"] != "rotate" or not entry.get("previous"):
+        """Tell whether the server is an older copy: of all that the store knows, it accepts a value alone that was dead.
+
+        Where the previous value has not ended yet, somebody may as well have changed the current one by hand.
+        """
+        if self.opened["purpose"] != "rotate" or not entry.get("previous") or old_value(entry):
             return False
         if {login["status"] for login in logins.values()} != {"rejected"}:
             return False
-        return self.log_in(facts, entry, "previous")["logins"]["previous"]["status"] == "accepted"
+        status = self.log_in(facts, entry, "previous")["logins"]["previous"]["status"]
+        self.opened["own_refusals"] += status == "rejected"
+        return bool(status == "accepted")
 
     def _restored(self, entry: dict[str, Any]) -> dict[str, Any]:
         """Return the entry of a server that was restored: the current value has to be set there again."""
@@ -427,6 +436,9 @@ class Rotation:
         self.deployment.line("open", f"RESTORED: the server rejects {user} and accepts {old}, the value before it")
         before = {key: entry["previous"][key] for key in ("user", "password", "created")}
         kept = {key: value for key, value in entry.items() if key != "previous"}
+        # What was on its way is no login there any more, but .env may hold it.
+        if entry.get("pending"):
+            kept["dropped"] = entry["pending"]
         return {**kept, "current": before, "pending": {**entry["current"], "rotation": self.id}}
 
     # -- forward
@@ -469,7 +481,7 @@ class Rotation:
     def _publish(self, label: str, *replaced: str, **arguments: Any) -> dict[str, Any]:
         """Have ``.env`` hold a slot's values, unless it holds others than those of the slots ``replaced``."""
         entry = self.entry()
-        slots = [self.slot(entry, label), *[entry[other] for other in replaced if entry.get(other)]]
+        slots = [self.slot(entry, label), *[entry[other] for other in (*replaced, "dropped") if entry.get(other)]]
         with self._naming_drift():
             return self.deployment.publish(
                 self.opened["env_file"],
@@ -603,13 +615,18 @@ class Rotation:
             stored["previous"] = {**stored["current"], "rotation": self.id, **ends}
             stored["current"] = pending
             del stored["pending"]
+            stored.pop("dropped", None)
 
-        self.change(move)
         # Who was skipped still has the old value.
         ends_here = not grace and not skipped
+        entry, tried = self.entry(), 0
+        foreign = self.facts["strategy"] == "pair" and entry["current"]["user"] != entry["role"]
+        if self.arguments["drift"] == "replace" and foreign and not ends_here:
+            tried = self._end_owner({**entry, "current": self.slot(entry, "pending")})
+        self.change(move)
         if not ends_here:
             done = self.records("drain", "finish", slot=self.entry()["current"])
-            self._end(done, self._count_refused(), revoke_after=ends.get("revoke_after", ""))
+            self._end(done, self._count_refused(tried), revoke_after=ends.get("revoke_after", ""))
         return {"changed": True, "revoke": ends_here}
 
     def revoke(self) -> dict[str, Any]:
@@ -619,38 +636,45 @@ class Rotation:
         ours = previous["rotation"] == self.id
         done = self.records("drain", "finish", slot=entry["current"]) if ours else []
         done += self.records("revoke", slot=previous)
+        foreign = ""
         if self.facts["strategy"] == "pair":
-            since = {"refused_since": int(self.opened["clock"]["wall"]), "own_refusals": self.opened["own_refusals"]}
+            since = {"refused_since": int(self.opened["clock"]["wall"]), "own_refusals": self._own_refusals}
             ended = self._disable("revoke", previous, entry, ledger=done, **since)
-            refused = ended["refused_logins"]
-            if ended["owner_password"]:
-                self._end_owner(entry)
+            refused, tried = ended["refused_logins"], _tried(ended)
+            if ended["owner_password"] and self.arguments["drift"] == "replace":
+                tried += self._end_owner(entry)
+            elif ended["owner_password"]:
+                foreign = f"{entry['role']} has a password that is not the store's"
         else:
             login = self.log_in(self.facts, entry, "previous")["logins"]["previous"]
             if login["status"] != "rejected":
                 raise SecretsError(f"the old password of {previous['user']} is {login['status']}, not rejected")
-            refused = self._count_refused(tried=1)
+            refused, tried = self._count_refused(tried=1), 1
             self.note(done)
         refused_at = report.clock()
         self.change(lambda stored: stored["previous"].update(revoked=now().isoformat()))
         self.deployment.line("revoke", "old password refused over the network")
+        if foreign:
+            replace = report.command("rotate", rotate=self.name, drift="replace")
+            self.deployment.line("revoke", f"{foreign}; to end it: {replace}")
         if ours or self.opened["purpose"] == "revoke":
             self._end([], refused, refused_at=refused_at)
-        return {"changed": True}
+        return {"changed": True, "own_refusals": tried}
 
-    def _end_owner(self, entry: dict[str, Any]) -> None:
-        """End a password of the owner that no store knows, where asked to; say that it is there, where not."""
-        owner = entry["role"]
-        if self.arguments["drift"] == "replace":
-            ledger = self.records("revoke", state=f"{owner} ended")
-            self._disable("revoke", {"user": owner, "password": generate().value}, entry, ledger=ledger)
-        else:
-            replace = report.command("rotate", rotate=self.name, drift="replace")
-            self.deployment.line("revoke", f"{owner} has a password that is not the store's; to end it: {replace}")
+    def _end_owner(self, entry: dict[str, Any]) -> int:
+        """End a password of the owner that no store knows; returns how many of our own logins were refused for it."""
+        slot = {"user": entry["role"], "password": generate().value}
+        ledger = self.records("revoke", state=f"{slot['user']} ended")
+        return _tried(self._disable("revoke", slot, entry, ledger=ledger))
+
+    @property
+    def _own_refusals(self) -> int:
+        """How many of this run's own logins were refused so far: at *open*, and when an earlier value was ended."""
+        return int(self.opened["own_refusals"] + self.arguments["ended"].get("own_refusals", 0))
 
     def _count_refused(self, tried: int = 0) -> int | None:
         """Return how many logins were refused in this run; what was tried on purpose is left out."""
-        own = self.opened["own_refusals"] + tried
+        own = self._own_refusals + tried
         since = int(self.opened["clock"]["wall"])
         try:
             info = self.credential_info(self.facts, self.entry(), refused_since=since, own_refusals=own)
@@ -765,7 +789,7 @@ class Rotation:
         self._replace("back", "current")
         if self.facts["strategy"] == "pair":
             self._disable("back", pending, entry)
-        self.change(lambda stored: stored.pop("pending"))
+        self.change(lambda stored: (stored.pop("pending"), stored.pop("dropped", None)))
         aborting = self.opened["purpose"] == "abort"
         self._release(self.records("back", slot=pending), "aborted" if aborting else f"STOPPED at {step}")
 
@@ -800,6 +824,11 @@ class Rotation:
         with contextlib.suppress(SecretsError):
             failed = self.records(step, state="failed")
             self.note(failed, step=step, reason=error.message, log=error.details.get("log") or "")
+
+
+def _tried(ended: dict[str, Any]) -> int:
+    """Return how many logins were refused for their password when a value was ended: our own."""
+    return int("password authentication failed" in ended["refused"])
 
 
 def _login(slot: dict[str, Any]) -> dict[str, Any]:

@@ -92,7 +92,8 @@ class Status:
     def _now(self, facts: dict[str, Any], entry: dict[str, Any], stale: set[str], record: dict[str, Any]) -> str:
         name = facts["name"]
         if entry.get("pending"):
-            way = "going back" if entry["pending"].get("direction") == "back" else "services work"
+            way = "services work" if facts["strategy"] == "pair" else "services without the new password may be refused"
+            way = "going back" if entry["pending"].get("direction") == "back" else way
             step = record.get("step", "create").replace("_", " ")
             onward = f"rerun goes on: rotate -e rotate={name}; abort -e rotate={name} goes back"
             return f"unfinished at {step}; {way}; {onward}"

@@ -300,12 +300,13 @@ class Store:
     def change(self, mutator: Callable[[dict[str, Any]], None], beyond: int = 0) -> int:
         """Let ``mutator`` change the credentials, and write them durably; returns the serial, higher than ``beyond``.
 
-        Nothing is written when nothing changed, or when somebody else has changed the file since it was read.
+        Nothing is written when nothing changed and the serial is high enough, or when somebody else has changed the file
+        since it was read.
         """
         body = _plain(self._document.body, BODY)
         mutator(body)
         body = _plain(body, BODY)
-        if body == self._document.body:
+        if body == self._document.body and self.serial >= beyond:
             return self.serial
         head = {**self._head, "serial": max(self.serial, beyond) + 1}
         document = self._document.replaced(head, body)

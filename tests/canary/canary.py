@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from cores import BUILD, Core, SetupError, newest, oldest
 
 RESULT = BUILD / "canary.json"
-TABLE = "{:<10} {:<8} {:>5} {:>9} {:>9} {:>7} {:>8} {:>6} {:>7}".format
+TABLE = "{:<10} {:<8} {:>5} {:>9} {:>9} {:>7} {:>8} {:>10} {:>6} {:>7}".format
 
 
 def examine(core: Core) -> dict[str, Any]:
@@ -43,11 +43,18 @@ def is_clean(report: dict[str, Any]) -> bool:
 
 def table(cores: dict[str, dict[str, Any]]) -> str:
     """Return what was searched on each core and what was found, and each finding."""
-    rows = [TABLE("CORE", "PYTHON", "RUNS", "CHANNELS", "CONTROLS", "VALUES", "SEARCHED", "HITS", "TIME")]
+    rows = [TABLE("CORE", "PYTHON", "RUNS", "CHANNELS", "CONTROLS", "VALUES", "SEARCHED", "LOOK EVERY", "HITS", "TIME")]
     for version, report in cores.items():
         channels, size = len(report["channels"]), sum(report["bytes"].values()) / 1e6
         controls = f"{report['controls_red']} red"
-        figures = (controls, report["values"], f"{size:.0f} MB", report["hits"], f"{report['seconds']} s")
+        figures = (
+            controls,
+            report["values"],
+            f"{size:.0f} MB",
+            f"{report['look_ms']} ms",
+            report["hits"],
+            f"{report['seconds']} s",
+        )
         rows.append(TABLE(version, report["python"], len(report["runs"]), channels, *figures))
     for version, report in cores.items():
         missing = [f"{name}: its control was not found" for name in report["channels"] if name not in report["red"]]

@@ -44,6 +44,8 @@ CHANNELS = (
     "fact cache",
     "home",
     "temporary files",
+    "momentary files",
+    "shared folders",
     "ansible-tmp",
     "arguments",
     "environments",
@@ -51,6 +53,7 @@ CHANNELS = (
     "syslog",
     "engine events",
     "container logs",
+    "removed containers",
     "server log",
     "statement history",
     "running statements",
@@ -98,6 +101,8 @@ class Scenario:
         # Runs that did not end as they must for the test to mean anything.
         self.problems: list[str] = []
         self.began = time.time()
+        # What the control of the shared folders leaves.
+        self.left_behind = Path(SHARED[0], f"chat4all-canary-{secrets.token_hex(4)}")
 
     # -- the ground
 
@@ -364,10 +369,10 @@ class Scenario:
         env = (self.stack.directory / ".env").read_text()
         cut = re.sub(r"(?m)^POSTGRES_PASSWORD=.*$", f'POSTGRES_PASSWORD="{self.current["password"]}', env)
         with self.env_replaced(cut):
-            output = self.rotate("open fails, .env malformed", ends=2)
+            output = self.rotate("open fails, .env malformed", ends=2, shows="is never closed|not KEY=value")
             self.channels["compose error"].add("open fails, .env malformed", output)
         with self.env_replaced(f"{env}\nBROKEN=${{{self.current['password']}\n"):
-            output = self.rotate("open fails, .env with a bad template", ends=2)
+            output = self.rotate("open fails, .env with a bad template", ends=2, shows="docker compose config failed")
             self.channels["compose error"].add("open fails, .env with a bad template", output)
         if not self.part:
             with self.env_replaced(None):
@@ -481,9 +486,16 @@ class Scenario:
             *("controls killed", playbook, *given, "--tags", "killed", "-e", "ansible_pipelining=false"),
             killed=r"EXEC.*chmod u\+.*AnsiballZ_command\.py",
         )
-        sleep = [sys.executable, "-c", "import time; time.sleep(0.3)"]
-        subprocess.run([*sleep, self.controls["arguments"]], check=True)
-        subprocess.run(sleep, check=True, env={"CANARY": self.controls["environments"]})
+        # As short as what a task does.
+        short = [sys.executable, "-c", "pass"]
+        for _attempt in range(3):
+            subprocess.run([*short, self.controls["arguments"]], check=True)
+            subprocess.run(short, check=True, env={"CANARY": self.controls["environments"]})
+            momentary = self.folder / "tmp" / "momentary"
+            momentary.write_text(self.controls["momentary files"])
+            time.sleep(0.03)
+            momentary.unlink()
+        self.left_behind.write_text(self.controls["shared folders"])
         with tempfile.TemporaryDirectory(dir=self.folder) as name:
             Path(name, "docker-compose.yml").write_text("services: {one: {image: one}}\n")
             Path(name, ".env").write_text(f'PASSWORD="{self.controls["compose error"]}\n')
@@ -492,6 +504,9 @@ class Scenario:
         proxy = self.stack.containers("proxy")[0]
         self.stack.docker("exec", proxy, "true", self.controls["engine events"])
         self.stack.docker("exec", proxy, "sh", "-c", f"echo {self.controls['container logs']} > /proc/1/fd/1")
+        mine = f"--label=com.docker.compose.project={self.stack.project}"
+        say = f"echo {self.controls['removed containers']}; sleep 1"
+        self.stack.docker("run", "--rm", mine, "--entrypoint", "sh", "chat4all-test/consumer:1", "-c", say)
         self.stack.docker("exec", self.server, "sh", "-c", f"echo {self.controls['server files']} > /tmp/canary")
         self.stack.psql(f"CREATE ROLE canary PASSWORD '{self.controls['server log']}'")
         self.stack.psql(f"ALTER ROLE canary PASSWORD '{self.controls['statement history']}'")
@@ -505,6 +520,7 @@ class Scenario:
         homes = [self.folder / "home" / ".ansible" / "tmp", self.folder / "target" / "home" / ".ansible"]
         verifiers = "SELECT rolpassword FROM pg_authid WHERE rolpassword IS NOT NULL"
         running = "SELECT DISTINCT query FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        began = time.monotonic()
         with contextlib.ExitStack() as watchers:
             sampler = watchers.enter_context(Sampler([*tmp, *homes]))
             syslog = watchers.enter_context(Syslog())
@@ -515,20 +531,21 @@ class Scenario:
             self.play()
         self.stores = [self.plays.store(data) for data in store.contents]
         self.verifiers = set(roles.data.decode().split())
-        self.looks = sampler.looks
+        self.look_ms = round(1000 * (time.monotonic() - began) / sampler.looks, 1)
         add = {name: channel.add for name, channel in self.channels.items()}
         add["arguments"]("processes", sampler.arguments)
         for process, entry in sampler.environments:
             add["environments"](f"process {process[:80]}", entry)
         for path, data in sampler.files:
-            add["temporary files"](f"{path}, for a moment", data)
+            add["momentary files"](path, data)
         add["syslog"]("/dev/log", syslog.data)
         add["engine events"]("docker events", b"".join(engine.events))
         log = ROOT / "build" / "log" / "dockerd.log"
         if log.exists():  # the set-up has started the engine
             add["engine events"]("the engine's log", log.read_bytes())
+        there = self.stack.docker("ps", "--all", "--quiet").split()
         for name, data in engine.logs:
-            add["container logs"](name, data)
+            add["container logs" if name.split()[0] in there else "removed containers"](name, data)
         add["server log"]("docker logs", self.stack.server_log())
         add["statement history"]("pg_stat_statements", self.stack.psql("SELECT query FROM pg_stat_statements"))
         add["running statements"]("pg_stat_activity", statements.data)
@@ -541,7 +558,8 @@ class Scenario:
         add["ansible log"]("ansible.log", (self.folder / "ansible.log").read_bytes())
         for folder in SHARED:
             for name, data in self.new_files(Path(folder)):
-                add["temporary files"](f"{folder}/{name}", data)
+                add["shared folders"](f"{folder}/{name}", data)
+        self.left_behind.unlink()
 
     def new_files(self, folder: Path) -> Iterator[tuple[str, bytes]]:
         """Yield what was written below a folder since the scenario began."""
@@ -580,7 +598,7 @@ class Scenario:
             "values": len(secret.labels),
             "runs": self.runs,
             "problems": self.problems,
-            "looks": self.looks,
+            "look_ms": self.look_ms,
         }
         self.channels["reports"].add("this report", json.dumps(report))
         report["bytes"] = {name: channel.size for name, channel in self.channels.items()}

@@ -20,7 +20,6 @@ import subprocess
 import sys
 import threading
 import time
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -68,6 +67,8 @@ class Result:
     reruns: int = 0
     # How often a rerun was told to come back later.
     busy: int = 0
+    # Of the consumers.
+    logins: int = 0
     refused: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     probes: int = 0
@@ -157,7 +158,7 @@ class Lane:
         if not deployment.control_is_seen():
             raise harness.BenchmarkError("the deliberate wrong login is not in the server's log")
         self.points = points_of(run.trace, deployment.events.labels)
-        deployment.refused()
+        deployment.logins()
 
     def finish(self) -> list[str]:
         """Try every login that ever was, and see once more that a refused one would be counted."""
@@ -177,7 +178,11 @@ class Lane:
             killed = self._begin(kill, runs)
             result.missed = not killed
             deployment.remember()
-            if killed or runs[0].process.returncode:
+            if not killed and runs[0].process.returncode:
+                result.problems.append(f"a rotation that nobody killed failed: {_why(runs[0].output)}")
+            if killed and kind == "point" and kill.mode == CONTROLLER and not runs[0].survivors:
+                result.problems.append("no module worked on after its controller was killed")
+            if killed:
                 self._recover(kill, result, runs)
             if not deployment.until_nothing_works(runs):
                 result.problems.append("a process of a killed run does not end")
@@ -185,8 +190,10 @@ class Lane:
             check = deployment.check()
             result.problems += check.problems
             result.probes = check.probes
-            reasons = deployment.refused()
-            result.refused, result.reasons = sum(reasons.values()), dict(reasons)
+            logins = deployment.logins()
+            result.logins, result.refused, result.reasons = logins.accepted, logins.refused, dict(logins.reasons)
+            if not logins.accepted:
+                result.problems.append("no consumer logged in all the while")
         except (StackError, harness.BenchmarkError, subprocess.SubprocessError, OSError, RuntimeError) as error:
             result.problems.append(f"{type(error).__name__}: {error}")
         result.recovered = not result.problems and not (kind == "point" and result.missed)
@@ -220,6 +227,9 @@ class Lane:
             run = self.deployment.run()
             runs.append(run)
             result.reruns += 1
+            # The rerun takes a second until it changes anything.
+            if result.reruns == 1 and self.case.zero_refused and not self.deployment.works():
+                result.problems.append("the service that is replaced start-first did not work after the kill")
             if kill.again is not None and result.reruns == 1 and run.until_age(kill.again):
                 run.kill(kill.mode)
                 self.deployment.remember()
@@ -301,18 +311,19 @@ class Matrix:
             return
         with Lane(f"crash-{case.name.replace('_', '-')}-{part + 1}", case) as lane:
             lane.record()
-            chosen = self.selection.choose(lane.points)
-            self.say(
-                f"{case.name}: a clean rotation takes {lane.clean_seconds:.1f} s and has {len(lane.points)} points"
-            )
             with self._lock:
-                known = self.recorded.setdefault(case.name, {"clean_seconds": lane.clean_seconds, "points": []})
-                known["points"] = sorted({*known["points"], *lane.points})
-            for label, mode in chosen:
-                # By its name, in case another lane of the same case has found them in another order.
-                if zlib.crc32(f"{label} {mode}".encode()) % self.lanes == part:
-                    self._one(lane, "point", Kill(label, mode))
-            labels = sorted({label for label, mode in lane.points if not label.endswith("event")})
+                # The first lane's points are those of all: one that another does not come to is missed, not left out.
+                known = self.recorded.setdefault(
+                    case.name, {"clean_seconds": lane.clean_seconds, "points": lane.points}
+                )
+            if part == 0:
+                self.say(
+                    f"{case.name}: a clean rotation takes {known['clean_seconds']:.1f} s "
+                    f"and has {len(known['points'])} points"
+                )
+            for label, mode in self.selection.choose(known["points"])[part :: self.lanes]:
+                self._one(lane, "point", Kill(label, mode))
+            labels = sorted({label for label, mode in known["points"] if not label.endswith("event")})
             for seed in self._seeds(case)[part :: self.lanes]:
                 self._one(lane, f"seed {seed}", random_kill(seed, labels, lane.clean_seconds))
             if self.stopped.is_set():
@@ -351,6 +362,7 @@ class Matrix:
             "recovered": sum(each.recovered for each in points),
             "missed": sum(each.missed for each in points),
             "random_killed": sum(not each.missed for each in seeds),
+            "logins": sum(each.logins for each in self.results),
             "refused_logins": sum(each.refused for each in self.results if each.case in strict),
             "random_runs": len(seeds),
             "random_recovered": sum(each.recovered for each in seeds),
@@ -389,15 +401,13 @@ def summary(figures: dict[str, Any]) -> str:
     ]
     for name, case in figures["cases"].items():
         word = "must be 0" if case["must_refuse_none"] else "one user: there is a gap"
-        lines.append(
-            f"{name:<11} {case['points_found']} points found, {case['refused_logins']} refused logins ({word})"
-        )
+        lines.append(f"{name:<17} {case['points_found']} points, {case['refused_logins']} refused logins ({word})")
     return "\n".join([*lines, *figures["problems"]])
 
 
 def markdown(figures: dict[str, Any]) -> str:
     """Return the matrix of docs/reliability.md: one line for each step and case."""
-    lines = ["| step | strategy | points | recovered | refused logins |", "|---|---|---|---|---|"]
+    lines = ["| step | case | points | recovered | refused logins |", "|---|---|---|---|---|"]
     for name, case in figures["cases"].items():
         rows = [each for each in case["results"] if each["kind"] == "point"]
         steps = list(
@@ -409,6 +419,8 @@ def markdown(figures: dict[str, Any]) -> str:
             lines.append(f"| {step.replace('_', ' ')} | `{name}` | " + " | ".join(map(str, counts)) + " |")
     for name, case in figures["cases"].items():
         mine = [each for each in case["results"] if each["kind"] != "point"]
+        if not mine:
+            continue
         counts = [len(mine), sum(each["recovered"] for each in mine), sum(each["refused"] for each in mine)]
         lines.append(f"| at random | `{name}` | " + " | ".join(map(str, counts)) + " |")
     return "\n".join(lines)
@@ -439,12 +451,11 @@ def main() -> int:
     matrix = Matrix(cases, Selection(options.points, options.sample, SEEDS[: options.random]), options.lanes)
     try:
         matrix.run()
-    except (harness.BenchmarkError, StackError) as error:
-        print(f"STOPPED  {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("Interrupted; its containers are removed.", file=sys.stderr)
         return 130
+    except Exception as error:  # what was measured until then is kept
+        matrix.problems.append(f"STOPPED by {type(error).__name__}: {error}")
     figures = {**matrix.figures(), "seconds": round(time.monotonic() - began)}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(figures, indent=1) + "\n")

@@ -25,7 +25,8 @@ for _folder in (ROOT / "tests" / "benchmarks", ROOT / "tests" / "stack", BUILD /
 
 import harness  # noqa: E402
 from cases import Case  # noqa: E402
-from outcome import Login, check_end, stored  # noqa: E402
+from counters import Logins  # noqa: E402
+from outcome import Login, check_end, failure_of, stored  # noqa: E402
 from plays import Plays  # noqa: E402
 from processes import Run  # noqa: E402
 from stack import Stack, StackError  # noqa: E402
@@ -163,7 +164,7 @@ class Deployment(harness.Deployment):
             self.stack.psql(f"DROP OWNED BY {user}; DROP ROLE {user}")
         self.stack.wait()
         self.seen, self.tried = {login}, set()
-        self.refused()
+        self.logins()
 
     def __exit__(self, *exception: object) -> None:
         if hasattr(self, "events"):
@@ -198,16 +199,19 @@ class Deployment(harness.Deployment):
         slots = [stored(self.plays, slot) for slot in ("current", "pending", "previous")]
         self.seen |= {login for login in slots if login}
 
-    def refused(self) -> Counter[str]:
-        """Return why logins of the consumers were refused since the last call."""
-        return self._log.mark().reasons
+    def logins(self) -> Logins:
+        """Return the consumers' logins since the last call."""
+        return self._log.mark()
+
+    def works(self) -> bool:
+        """Tell whether the service that is replaced start-first works, in one of its containers."""
+        return any(not failure_of(container) for container in self.stack.containers(START_FIRST))
 
     def control_is_seen(self) -> bool:
         """Make one deliberate wrong login as a consumer, and tell whether the server's log shows it."""
-        self._log.mark()
+        self.logins()
         self.control()
-        logins = self._log.mark()
-        return logins.controls == 1
+        return self.logins().controls == 1
 
     def check(self, everything: bool = False) -> Check:
         """Say what is wrong. Tries the old logins that were not tried since their end; all with ``everything``."""
@@ -216,7 +220,7 @@ class Deployment(harness.Deployment):
         problems = []
         try:
             check_end(self.stack, self.plays, trying, others=(JOB, SERVER))
-        except (AssertionError, LookupError, ValueError) as error:
+        except (AssertionError, LookupError, ValueError, OSError, subprocess.SubprocessError, StackError) as error:
             problems.append(str(error) or type(error).__name__)
         self.tried.update(trying)
         return Check(problems, len(trying))

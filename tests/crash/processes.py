@@ -78,6 +78,8 @@ class Run:
                 start_new_session=True,
             )
         self.began = time.monotonic()
+        # Those that worked on after it was killed.
+        self.survivors: set[int] = set()
 
     # -- what it does
 
@@ -93,7 +95,10 @@ class Run:
 
     @property
     def reached(self) -> bool:
-        return (self.folder / "reached").exists()
+        """Tell whether it stands still at the wanted point."""
+        path = self.folder / "reached"
+        process = path.read_text() if path.exists() else ""
+        return bool(process) and _read(int(process), "stat").rpartition(b")")[2].split()[:1] == [b"T"]
 
     def until(self, condition: Callable[[], bool], timeout: float = RUN_TIMEOUT) -> bool:
         """Wait until ``condition`` holds; false where the run ends before."""
@@ -142,7 +147,8 @@ class Run:
         for process in doomed:
             _signal(process, signal.SIGKILL)
         self.process.wait(30)
-        for process in self.processes():
+        self.survivors = self.processes()
+        for process in self.survivors:
             _signal(process, signal.SIGCONT)
 
     @staticmethod

@@ -75,6 +75,18 @@ def test_the_same_command_recovers_from_a_kill(lane, pattern, mode):
     assert (result.refused, result.reasons) == (0, {})
 
 
+def test_the_first_rotation_recovers_from_a_kill():
+    with Lane("crash-first", CASES["first_rotation"]) as lane:
+        lane.record()
+        for label in (
+            "set postgresql_credential: docker exec psql #2 after",
+            "revoke postgresql_credential: docker exec psql #2 after",
+        ):
+            assert (label, "tree") in lane.points
+            result = lane.kill("point", Kill(label, "tree"))
+            assert (result.missed, result.problems, result.refused) == (False, [], 0)
+
+
 # -- the check can fail
 
 

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The Docker engine is stopped and started while containers are replaced. It is the whole machine's: only where told."""
+"""The Docker engine is stopped and started while containers are replaced. It is the whole machine's: only where told.
+
+``make faults`` allows it where the set-up has started the engine itself.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,7 @@ def test_the_engine_is_restarted_while_containers_are_replaced(stack, plays):
         events.kill()
         events.wait()
         start_engine()
-    run.stopped("docker")
+    run.stopped("at roll out", "docker")
     # What had not been replaced comes back by itself (restart: unless-stopped); the rest is the next run's work.
     run = moments.run(plays)
     if run.returncode:

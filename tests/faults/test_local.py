@@ -145,6 +145,23 @@ def test_the_database_goes_down_between_set_and_test(stack, plays):
     check_end(stack, plays, [old, *failed])
 
 
+@pytest.mark.parametrize("umask", ["000", "777"])
+def test_a_whole_rotation_under_a_hostile_umask_in_a_folder_that_all_may_write(stack, plays, umask):
+    old, folder = published(stack), stack.directory
+    mode = folder.stat().st_mode
+    folder.chmod(0o777)
+    try:
+        done = plays.run("rotate-db.yml", through=["sh", "-c", f'umask {umask}; exec "$@"', "sh"])
+    finally:
+        folder.chmod(mode)
+    assert done.returncode == 0, done.stdout
+    check_end(stack, plays, [old])
+    state = folder / ".chat4all"
+    files = [folder / ".env", plays.store_path, *(path for path in state.rglob("*") if path.is_file())]
+    modes = {str(path): oct(path.stat().st_mode & 0o777) for path in [*files, state]}
+    assert modes == {str(path): "0o700" if path == state else "0o600" for path in [*files, state]}
+
+
 def test_the_checks_of_this_folder_can_fail(stack, plays):
     """The positive control: each of these is seen by the check of the end state."""
     [container] = stack.containers("user-service")
@@ -155,7 +172,7 @@ def test_the_checks_of_this_folder_can_fail(stack, plays):
     with pytest.raises(AssertionError, match="shall be dead"):
         check_end(stack, plays, [published(stack)])
     stack.psql("CREATE ROLE chat4all_9 LOGIN PASSWORD 'x'")
-    with pytest.raises(AssertionError, match="logins of the application are valid"):
+    with pytest.raises(AssertionError, match="these logins are valid"):
         check_end(stack, plays)
     stack.psql("DROP ROLE chat4all_9")
     lock = stack.directory / ".chat4all" / "lock"

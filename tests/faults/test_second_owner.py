@@ -181,8 +181,14 @@ def test_a_run_in_another_container_of_the_same_name_is_not_taken_for_dead(stack
     old, others = published(stack), []
 
     def in_a_container(_pid: int) -> None:
+        store, env, there = plays.store_path.read_bytes(), (stack.directory / ".env").read_bytes(), ids(stack)
         done = plays.run("rotate-db.yml", through=["unshare", "--pid", "--fork", "--mount-proc"])
         others.append(moments.Run(done.returncode, done.stdout))
+        assert (plays.store_path.read_bytes(), (stack.directory / ".env").read_bytes(), ids(stack)) == (
+            store,
+            env,
+            there,
+        )
 
     run = moments.run(plays, at={"publish": in_a_container})
     others[0].refused("holds the lock (r-", "take_lock=r-")

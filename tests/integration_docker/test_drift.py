@@ -62,13 +62,19 @@ def test_a_value_that_nobody_knows_is_replaced_only_where_asked(stack, plays):
     check_settled(stack, plays)
 
 
-def test_a_server_restored_from_before_its_logins_existed_is_given_a_new_one(stack, plays):
-    """All that the store knows is rejected there."""
-    lost, copy = stored(plays), Login("chat4all", "of-the-copy-0123456789")
+def without_its_logins(stack, plays) -> Login:
+    """Make the server what a copy of before its first rotation is; returns the login that it accepts."""
+    copy = Login("chat4all", f"of-the-copy-{time.time_ns()}")
     known = [stored(plays, slot) for slot in ("current", "previous", "admin")]
     for user in {login.user for login in known if login} - {copy.user}:
         stack.psql(f"DROP OWNED BY {user}; DROP ROLE {user}")
     stack.psql(f"ALTER ROLE {copy.user} PASSWORD '{copy.password}'")
+    return copy
+
+
+def test_a_server_restored_from_before_its_logins_existed_is_given_a_new_one(stack, plays):
+    """All that the store knows is rejected there."""
+    lost, copy = stored(plays), without_its_logins(stack, plays)
     refused = plays.run("rotate-db.yml")
     assert refused.returncode != 0 and "DRIFT postgres" in refused.stdout and "drift=replace" in refused.stdout
     done = plays.run("rotate-db.yml", "-e", "drift=replace")
@@ -76,6 +82,72 @@ def test_a_server_restored_from_before_its_logins_existed_is_given_a_new_one(sta
     assert "chat4all: the password that somebody else had set is dead too" in done.stdout, done.stdout
     for login in (copy, lost):
         assert "password authentication failed" in log_in(stack, login)
+    check_settled(stack, plays)
+
+
+def in_grace(plays, inventory, grace: str = "1h") -> None:
+    """Rotate so that both values are valid."""
+    inventory(secrets_catalog={"postgres": {"grace": grace}})
+    plays.rotate()
+
+
+def end_grace(plays) -> None:
+    done = plays.run("revoke.yml", "-e", "revoke=postgres", "-e", "end_grace=true")
+    assert done.returncode == 0 and "REVOKED  postgres" in done.stdout, done.stdout
+
+
+def replaced_in_grace(stack, plays) -> None:
+    """What the server has may be a copy's, or somebody's: nobody can tell while the value before is valid as well."""
+    refused = plays.run("rotate-db.yml")
+    assert refused.returncode != 0 and "DRIFT postgres" in refused.stdout and "drift=replace" in refused.stdout
+    plays.rotate("-e", "drift=replace")
+    stack.wait()
+    end_grace(plays)
+    check_settled(stack, plays)
+
+
+def test_a_server_restored_while_the_old_value_is_in_its_grace_is_given_a_new_one(stack, plays, inventory, tmp_path):
+    copied(stack, tmp_path)
+    stack.wait()
+    in_grace(plays, inventory)
+    copied(stack, tmp_path, back=True)
+    replaced_in_grace(stack, plays)
+
+
+def test_a_value_that_nobody_knows_is_replaced_although_the_one_before_is_in_its_grace(stack, plays, inventory):
+    in_grace(plays, inventory)
+    stack.psql(f"ALTER ROLE {stored(plays).user} PASSWORD 'by-hand-0123456789'")
+    replaced_in_grace(stack, plays)
+
+
+def test_a_server_restored_from_before_its_logins_existed_when_a_grace_is_over(stack, plays, inventory):
+    in_grace(plays, inventory, "1s")
+    time.sleep(1.5)
+    copy = without_its_logins(stack, plays)
+    plays.rotate("-e", "drift=replace")
+    assert "password authentication failed" in log_in(stack, copy)
+    end_grace(plays)
+    check_settled(stack, plays)
+
+
+def stopped_at_drain(stack, plays) -> None:
+    """Have a rotation come as far as its roll-out: ``.env`` and the services have the new value, the old one is valid."""
+    with stack.foreign_session(*stored(plays)):
+        done = plays.run("rotate-db.yml")
+    assert done.returncode != 0 and "STOPPED  postgres at drain" in done.stdout, done.stdout
+
+
+def test_a_server_restored_in_the_middle_of_a_rotation_gets_the_present_value_again(stack, plays, tmp_path):
+    copied(stack, tmp_path)
+    stack.wait()
+    plays.rotate()
+    kept = stored(plays)
+    stopped_at_drain(stack, plays)
+    lost = stored(plays, "pending")
+    copied(stack, tmp_path, back=True)
+    assert "RESTORED" in plays.rotate() and stored(plays) == kept
+    assert "password authentication failed" in log_in(stack, lost)
+    stack.wait()
     check_settled(stack, plays)
 
 
@@ -104,6 +176,19 @@ def test_an_older_store_without_a_newer_copy_takes_over_what_env_has(stack, play
     assert done.returncode == 0, done.stdout
     assert stored(plays).password == published.password
     plays.rotate()
+    check_settled(stack, plays)
+
+
+def test_an_older_store_whose_value_is_the_one_in_use_is_taken_as_it_is(stack, plays, inventory):
+    in_grace(plays, inventory)
+    old, kept = plays.store_path.read_bytes(), stored(plays)
+    end_grace(plays)
+    plays.store_path.write_bytes(old)
+    refused = plays.run("status.yml")
+    assert refused.returncode != 0 and "git pull" in refused.stdout, refused.stdout
+    done = plays.run("provision.yml", "-e", "drift=accept")
+    assert done.returncode == 0 and stored(plays) == kept, done.stdout
+    end_grace(plays)
     check_settled(stack, plays)
 
 
@@ -162,5 +247,26 @@ def test_accepting_what_env_has_forgets_no_old_value_that_is_still_valid(stack, 
     stack.wait()
     ended = plays.run("revoke.yml", "-e", "revoke=postgres", "-e", "end_grace=true")
     assert ended.returncode == 0 and "old password refused" in ended.stdout, ended.stdout
+    assert "password authentication failed" in log_in(stack, old)
+    check_settled(stack, plays)
+
+
+def test_accepting_what_env_has_forgets_no_login_of_an_unfinished_rotation(stack, plays):
+    stopped_at_drain(stack, plays)
+    old, new = stored(plays), stored(plays, "pending")
+    password = f"by-hand-{time.time_ns()}"
+    stack.psql(f"ALTER ROLE {new.user} PASSWORD '{password}'")
+    env = stack.directory / ".env"
+    env.write_text(env.read_text().replace(new.password, password))
+    done = plays.run("provision.yml", "-e", "drift=accept")
+    assert done.returncode == 0 and stored(plays) == (new.user, password), done.stdout
+    assert log_in(stack, old) == "accepted"
+    status = plays.run("status.yml")
+    assert status.returncode != 0 and f"old value of {old.user} valid, is to be ended" in " ".join(
+        status.stdout.split()
+    )
+    stack.compose("up", "-d")
+    stack.wait()
+    plays.rotate()
     assert "password authentication failed" in log_in(stack, old)
     check_settled(stack, plays)

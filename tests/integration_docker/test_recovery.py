@@ -164,6 +164,16 @@ def test_a_run_that_died_at_its_very_end_is_ended_by_the_same_command(stack, pla
     check_settled(stack, plays)
 
 
+def test_abort_records_no_way_back_for_a_run_that_died_after_its_last_change(stack, plays):
+    plays.rotate()
+    rotation, rows = rotation_of_previous(plays), ledger(stack)
+    dead_at_its_end(stack, rotation)
+    done = plays.run("abort.yml", "-e", "rotate=postgres")
+    assert done.returncode == 0 and f"{rotation} had ended, save for its lock" in done.stdout, done.stdout
+    assert ledger(stack) == rows and "aborted" not in plays.run("status.yml").stdout
+    check_settled(stack, plays)
+
+
 def test_a_service_that_was_skipped_keeps_a_valid_value_until_it_is_replaced(stack, plays):
     old = stored(plays)
     name = stack.containers("api-gateway")[0]

@@ -75,13 +75,13 @@ def services_work(stack: Stack, timeout: float = 30) -> None:
     deadline = time.monotonic() + timeout
     for name in stack.consumers:
         [container] = stack.containers(name)
-        while (said := _said(container)) and time.monotonic() < deadline:
+        while (said := failure_of(container)) and time.monotonic() < deadline:
             time.sleep(0.2)
         assert not said, f"{name} does not work: {said}"
 
 
-def _said(container: str) -> str:
-    """Have a consumer work; return why it does not."""
+def failure_of(container: str) -> str:
+    """Have a consumer's container log in, read and write; return why it does not, nothing where it does."""
     command = ["docker", "exec", container, "python3", "-c", WORK]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stderr[-200:] if done.returncode else ""
@@ -143,9 +143,12 @@ def check_end(
     assert (said := log_in(stack, current)) == "accepted", f"{current.user}, which is the current login: {said}"
     for login in dead:
         assert "authentication failed" in (said := log_in(stack, login)), f"{login.user}, which shall be dead: {said}"
-    may = "SELECT rolname FROM pg_authid WHERE rolcanlogin AND rolpassword IS NOT NULL AND rolname NOT LIKE '%_admin'"
-    valid = stack.psql(may).split()
-    assert valid == [current.user], f"these logins of the application are valid: {', '.join(valid)}"
+    valid = {current.user}
+    if admin := stored(plays, "admin"):
+        valid.add(admin.user)
+        assert (said := log_in(stack, admin)) == f"works as {admin.user}", f"{admin.user}, which is stored: {said}"
+    may = set(stack.psql("SELECT rolname FROM pg_authid WHERE rolcanlogin AND rolpassword IS NOT NULL").split())
+    assert may == valid, f"these logins are valid: {', '.join(sorted(may))}"
 
     check_unlocked(stack.directory / ".chat4all")
     litter = [path.name for folder in (stack.directory, plays.folder) for path in folder.glob(".*.tmp")]

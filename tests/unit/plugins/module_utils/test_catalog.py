@@ -53,6 +53,11 @@ def plan(services, containers, options=None, skipped=()):
     return catalog.roll_out_plan(project(*services), containers, "postgres", names, given, list(skipped))
 
 
+def test_one_user_has_no_grace():
+    with pytest.raises(SecretsError, match=r"secrets_catalog\.postgres\.grace: with strategy: single_user"):
+        catalog.resolve("postgres", {"strategy": "single_user", "grace": 60}, project())
+
+
 def test_an_empty_entry_takes_the_defaults_of_engine_and_stack():
     facts = catalog.resolve("postgres", {}, project())
     assert facts["role"] == "chat4all"

@@ -43,3 +43,11 @@ def _previous(offset: int | None, **more: str) -> dict:
 )
 def test_the_store_tells_where_a_rotation_stands(entry, phase):
     assert rotation.phase_of(entry) == phase
+
+
+def test_what_the_run_tried_itself_is_left_out_of_the_refused_logins(monkeypatch):
+    opened = {"own_refusals": 1, "clock": {"wall": 100.7}, "facts": {}}
+    one = rotation.Rotation(None, "app", {"opened": opened, "ended": {"own_refusals": 2}})
+    monkeypatch.setattr(one, "entry", dict)
+    monkeypatch.setattr(one, "credential_info", lambda _facts, _entry, **given: {"refused_logins": given})
+    assert one._count_refused(tried=1) == {"refused_since": 100, "own_refusals": 4}

@@ -65,6 +65,13 @@ def test_no_value_is_in_clear_on_the_disk(path, tmp_path):
         assert SLOT["password"].encode() not in file.read_bytes()
 
 
+def test_nothing_changed_is_written_where_the_serial_has_to_rise(path):
+    store = Store.open(path, SECRETS)
+    store.change(put(current=SLOT))
+    assert store.change(put(current=SLOT), beyond=7) == 8
+    assert Store.open(path, SECRETS).serial == 8
+
+
 def test_nothing_changed_is_nothing_written(path):
     store = Store.open(path, SECRETS)
     store.change(put(current=SLOT))
