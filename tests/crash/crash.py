@@ -35,7 +35,7 @@ from stack import StackError
 
 FIGURES = BUILD / "crash.json"
 SEEDS = range(1, 201)
-LANES = 2
+LANES = 3
 # How long a rerun may be told that the one before is still at work, in seconds; and how often it may fail otherwise
 # before the stack is given up.
 BUSY, BUSY_LIMIT = "is working there; run the same command later", 120
