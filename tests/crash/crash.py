@@ -451,10 +451,7 @@ def main() -> int:
     matrix = Matrix(cases, Selection(options.points, options.sample, SEEDS[: options.random]), options.lanes)
     try:
         matrix.run()
-    except KeyboardInterrupt:
-        print("Interrupted; its containers are removed.", file=sys.stderr)
-        return 130
-    except Exception as error:  # what was measured until then is kept
+    except (Exception, KeyboardInterrupt) as error:  # what was measured until then is kept
         matrix.problems.append(f"STOPPED by {type(error).__name__}: {error}")
     figures = {**matrix.figures(), "seconds": round(time.monotonic() - began)}
     options.output.parent.mkdir(parents=True, exist_ok=True)
