@@ -36,7 +36,7 @@ test: setup-test ## check, the tests with containers, a part of crash, faults an
 benchmark: setup-test ## the figures of docs/benchmarks.md, into build/benchmark/rotation.json
 	@python tests/benchmarks/rotation.py
 
-crash: setup-demo ## kill rotations at every point and see them recover, about 80 minutes; writes build/crash.json
+crash: setup-demo ## kill rotations at every point and see them recover, about 110 minutes; writes build/crash.json
 	@PYTHONPATH=$(CURDIR)/build/collections python tests/crash/crash.py
 
 faults: setup-test ## full disks, cut connections, second owners, hostile files: what a rotation says and does then
