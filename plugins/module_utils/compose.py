@@ -340,7 +340,7 @@ class Project:
         """Return, for each variable, the services whose resolved configuration changes when the variable does."""
         variables = list(variables)
         with ThreadPoolExecutor(max_workers=4) as pool:
-            uninterpolated = pool.submit(self._model, "--no-interpolate")
+            uninterpolated = pool.submit(self.uninterpolated)
             # The process environment beats .env.
             models = pool.map(lambda variable: self._model(environment={variable: MARKER}), variables)
             raw, marked = uninterpolated.result().get("services") or {}, dict(zip(variables, models))
@@ -358,6 +358,10 @@ class Project:
             # What a service takes from the whole file does not follow the process environment.
             found[variable] |= {name for name, config in raw.items() if self._takes_all(config, variable)}
         return found
+
+    def uninterpolated(self) -> dict[str, Any]:
+        """Return the model as it is typed, before variables and env files are put in."""
+        return self._model("--no-interpolate")
 
     def needed_by(self, services: Iterable[str]) -> set[str]:
         """Return the services and all that they depend on."""

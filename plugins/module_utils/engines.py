@@ -62,11 +62,14 @@ def engine_named(name: str, where: str) -> Engine:
     raise SecretsError(f"{where}: unknown engine {name!r}; use {', '.join(sorted(ENGINES))}")
 
 
+def base_name(image: str) -> str:
+    """Return the last part of an image's name (``postgres`` of ``registry/library/postgres:16-alpine``)."""
+    return re.split(r"[:@]", image.rsplit("/", 1)[-1], maxsplit=1)[0].lower()
+
+
 def engine_of(text: str) -> Engine | None:
     """Return the engine that an image (``postgres:16-alpine``), a service or an entry is named after."""
-    last = text.rsplit("/", 1)[-1]
-    base = re.split(r"[:@]", last, maxsplit=1)[0].lower()
     for engine in ENGINES.values():
-        if re.fullmatch(engine.names, base):
+        if re.fullmatch(engine.names, base_name(text)):
             return engine
     return None

@@ -10,6 +10,7 @@ import contextlib
 import secrets
 from typing import Any
 
+from ansible_collections.chat4all.secrets.plugins.module_utils.adoption import is_placeholder
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import INIT_PREFIX
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.generate import generate
@@ -17,15 +18,6 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.state import pers
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, now, owner
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.report import command
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, changed_by_hand, old_value
-
-# What people leave in a copied .env.example; the strategy document's own words among them.
-PLACEHOLDERS = ("change_me", "changeme", "your_", "generate_strong", "<")
-
-
-def is_placeholder(value: str) -> bool:
-    """Tell whether a value is one that nobody meant to keep."""
-    return value.lower().startswith(PLACEHOLDERS)
-
 
 # Under which name the deployment is locked.
 LOCK = "provision"
@@ -52,7 +44,7 @@ class Provisioning:
         for facts in info["credentials"].values():
             if facts["server_variables"]:
                 deployment.would("compose_pin", **self._pin(facts))
-        entries = {name: self._entry(facts, found[name], accepting) for name, facts in info["credentials"].items()}
+        entries = {name: self.entry_for(facts, found[name], accepting) for name, facts in info["credentials"].items()}
         changed = sorted(name for name, entry in entries.items() if entry != deployment.stored(name))
         if not deployment.check_mode:
             update = {name: entries[name] for name in changed}
@@ -127,7 +119,7 @@ class Provisioning:
             with contextlib.suppress(SecretsError):
                 self.deployment.state("release", rotation=LOCK, owner=owner())
 
-    def _entry(self, facts: dict[str, Any], found: dict[str, str], accepting: bool) -> dict[str, Any]:
+    def entry_for(self, facts: dict[str, Any], found: dict[str, str], accepting: bool = False) -> dict[str, Any]:
         """Return what the store shall hold of a credential."""
         entry = self.deployment.stored(facts["name"])
         if not entry.get("current"):

@@ -12,6 +12,14 @@ from collections.abc import Iterable
 from typing import Any
 
 WIDTH = 100
+# After the name of a variable: where its value is, when it is not in .env.
+ORIGINS = {
+    "variable": "",
+    "literal": ", typed in",
+    "env_file": ", in another file",
+    "secret": ", a Compose secret",
+    "none": "no password",
+}
 MODES = {"start_first": "start-first", "stop_first": "STOP-FIRST", "job": "job, run again"}
 
 
@@ -181,6 +189,34 @@ def status_table(rows: list[dict[str, str]]) -> list[str]:
             f"{row[key]:<{width}}" if len(row[key]) < width else row[key] + " " for _t, key, width in columns
         )
         lines += textwrap.wrap(start + row["now"], WIDTH, subsequent_indent=" " * 39, drop_whitespace=True)
+    return lines
+
+
+def findings(seen: dict[str, Any], host: str) -> list[str]:
+    """Return what ``adopt.yml`` says of a deployment; ``seen`` is what the module adopt_info returns."""
+    rows = [
+        (
+            one["name"],
+            one["engine"],
+            host,
+            " + ".join(filter(None, (one["user_variable"], one["variable"]))) + ORIGINS[one["place"]],
+            _count(one["consumers"], "service"),
+        )
+        for one in seen["found"]
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "FOUND  " + "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    notes = [
+        ("ASK", f"{one['variable']} ({', '.join(one['services'])}){ORIGINS[one['place']]}: no engine known")
+        for one in seen["ask"]
+    ]
+    for label, text in [*notes, *(("WARN", text) for text in seen["warn"])]:
+        lines += textwrap.wrap(
+            f"{label:<7}{text}", WIDTH, subsequent_indent=" " * 7, break_long_words=False, break_on_hyphens=False
+        )
     return lines
 
 

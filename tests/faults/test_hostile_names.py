@@ -145,6 +145,9 @@ class HostileStack(Stack):
         # Some of its services do not say what they depend on.
         self.compose("up", "-d", "--wait", "postgres", timeout=timeout)
         self.compose("--profile", "extra", "up", "-d", "--wait", timeout=timeout)
+        # The tables that its services read and write.
+        [container] = self.containers("second")
+        self.docker("exec", container, "python3", "/app/consumer.py", "migrate")
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +174,7 @@ def test_a_whole_rotation_of_a_hostile_project(stack, plays, tmp_path_factory):
     check_end(stack, plays, [old], others=["postgres"])
     env = (stack.directory / ".env").read_text()
     assert env.startswith(f"COMPOSE_PROJECT_NAME={stack.project}\nCOMPOSE_FILE=")
-    assert re.search(r"(?m)^export POSTGRES_USER=chat4all_\d # as at first$", env)
+    assert re.search(r"(?m)^export POSTGRES_USER=('?)chat4all_\d\1 # as at first$", env)
     for folder in (stack.directory, plays.folder, Path.cwd()):
         assert not list(folder.rglob("pwned"))
 
@@ -186,13 +189,16 @@ def test_a_service_of_it_that_fails_says_nothing_to_the_terminal(stack, plays):
     finally:
         plays.variables = kept
         plays.write_inventory()
-    run.stopped("at roll out", "with-secret failed", "ROTATED postgres 0 s")
+    # It is stopped first, and says the same when it goes back: that is left to the next run.
+    run.stopped("with-secret failed", "ROTATED postgres 0 s")
     assert "\x1b" not in run.stdout
     assert "\nROTATED" not in run.stdout
     assert published(stack) == old
-    check_end(stack, plays, others=["postgres"])
     [log] = (stack.directory / ".chat4all" / "runs").glob("*/with-secret.log")
     assert "\x1b" not in log.read_text()
+    moments.run(plays).stopped("working")
+    moments.run(plays).rotated()
+    check_end(stack, plays, [old], others=["postgres"])
 
 
 @pytest.mark.parametrize("folder", ["/srv/line\nbreak", "/srv/tab\ttab", '/srv/"quoted"'])
