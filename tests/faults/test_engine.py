@@ -68,7 +68,7 @@ def test_the_engine_is_restarted_while_containers_are_replaced(stack, plays):
         events.kill()
         events.wait()
         start_engine()
-    run.stopped("at roll out", "docker")
+    run.stopped("after roll_out", "docker")
     # What had not been replaced comes back by itself (restart: unless-stopped); the rest is the next run's work.
     run = moments.run(plays)
     if run.returncode:
