@@ -21,7 +21,12 @@ from urllib.parse import unquote
 
 from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
 from ansible_collections.chat4all.secrets.plugins.module_utils.catalog import called_by
-from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Project, Service
+from ansible_collections.chat4all.secrets.plugins.module_utils.compose import (
+    Project,
+    Service,
+    env_files,
+    typed_environment,
+)
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import ENGINES, base_name, engine_of
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import read_plain_file
@@ -238,35 +243,17 @@ class Sources:
         """Return the names of all variables to which the services refer."""
         return set(_references(list((self.raw.get("services") or {}).values())))
 
-    def environment(self, service: str) -> dict[str, str | None]:
-        """Return the service's own environment as it is typed; ``None``: a name alone."""
-        given = self.service(service).get("environment") or {}
-        if isinstance(given, Mapping):
-            return {name: None if value is None else str(value) for name, value in given.items()}
-        rows = [str(item).partition("=") for item in given]
-        return {name: value if equals else None for name, equals, value in rows}
-
-    def env_files(self, service: str) -> list[str]:
-        """Return the files whose every variable the service gets."""
-        given = self.service(service).get("env_file") or []
-        paths = [one.get("path", "") if isinstance(one, Mapping) else one for one in _listed(given)]
-        return [os.path.realpath(os.path.join(self.directory, path)) for path in paths]
-
     def place(self, service: str, variable: str) -> Place | None:
         """Return where a variable of the service's environment comes from; ``None`` where it has none."""
-        environment = self.environment(service)
+        environment = typed_environment(self.service(service))
         for suffix in FILE_SUFFIXES:
             if environment.get(variable + suffix):
                 return self._secret(service, str(environment[variable + suffix]))
         if variable in environment:
             value = environment[variable]
             return Place("variable", variable) if value is None else place_of(value)
-        files = self.env_files(service)
-        return self._from_file(files, variable) if files else None
-
-    def _from_file(self, files: list[str], variable: str) -> Place | None:
-        # The last one counts.
-        for path in reversed(files):
+        # The last file counts.
+        for path in reversed(env_files(self.service(service), self.directory)):
             if variable in read_env(path, [variable]):
                 return Place("variable", variable) if path == self.env_file else Place("env_file", path)
         return None
@@ -396,7 +383,7 @@ class Survey:
         if place is None or not (is_secret_name(variable) or inside):
             return
         if place.kind == "variable" and place.part:
-            typed = self.sources.environment(service)[variable] or ""
+            typed = typed_environment(self.sources.service(service))[variable] or ""
             for name in filter(is_secret_name, NAME_USED.findall(typed)):
                 self._enter(("variable", name), Place("variable", name), "", service, variable)
         elif place.kind == "variable":

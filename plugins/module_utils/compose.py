@@ -492,18 +492,8 @@ class Project:
 
     def _takes_all(self, raw: Mapping[str, Any], variable: str) -> bool:
         """Tell whether a service has ``env_file: .env`` and does not set the variable by itself."""
-        given = raw.get("env_file") or []
-        paths = [
-            one.get("path", "") if isinstance(one, dict) else one
-            for one in ([given] if isinstance(given, str) else given)
-        ]
-        if os.path.realpath(self.env_file) not in {
-            os.path.realpath(os.path.join(self.directory, path)) for path in paths
-        }:
-            return False
-        environment = raw.get("environment") or {}
-        own = environment if isinstance(environment, dict) else [str(item).split("=", 1)[0] for item in environment]
-        return variable not in own
+        files = env_files(raw, self.directory)
+        return os.path.realpath(self.env_file) in files and variable not in typed_environment(raw)
 
     def _owns(self, name: str) -> str:
         """Return which data of a service two containers might write at the same time; empty where there is none."""
@@ -586,6 +576,24 @@ class Project:
         line = re.sub(r"`[^`]*`", "a value", line)
         # Only here: elsewhere the names of containers would look like a user's.
         return self._env_values.mask(line) if command == "config" else line
+
+
+def env_files(config: Mapping[str, Any], directory: str) -> list[str]:
+    """Return the files of which a service, as it is typed, gets every variable; their real paths, in their order."""
+    given = config.get("env_file") or []
+    paths = [
+        one.get("path", "") if isinstance(one, dict) else one for one in ([given] if isinstance(given, str) else given)
+    ]
+    return [os.path.realpath(os.path.join(directory, path)) for path in paths]
+
+
+def typed_environment(config: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return a service's own environment as it is typed; ``None``: a name alone."""
+    given = config.get("environment") or {}
+    if isinstance(given, dict):
+        return {name: None if value is None else str(value) for name, value in given.items()}
+    rows = [str(item).partition("=") for item in given]
+    return {name: value if equals else None for name, equals, value in rows}
 
 
 def _joined(config: Mapping[str, Any]) -> set[str]:

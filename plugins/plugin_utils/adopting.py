@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import ENGINES
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.module_utils.files import atomic_write
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.provisioning import LOCK, Provisioning
@@ -95,7 +95,8 @@ class Adoption:
         if os.path.lexists(path):
             raise SecretsError(f"{path}: is there, but secrets_catalog is not set; is it empty? Edit or remove it")
         if not self.deployment.check_mode:
-            _write_new(path, text)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            atomic_write(path, text.encode(), mode=0o644)
         self.deployment.line("adopt", f"draft of the catalog: {path}")
         return {"changed": True}
 
@@ -129,13 +130,3 @@ class Adoption:
             deployment.line("adopt", f"{name}: value imported from .env into {deployment.store_path}")
         deployment.show([f"Next: {report.command('provision')}"])
         return {"changed": True}
-
-
-def _write_new(path: str, text: str) -> None:
-    """Write a file that is not there yet, whole or not at all."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=os.path.dirname(path), prefix=".", suffix=".tmp", delete=False) as stream:
-        stream.write(text)
-    os.chmod(stream.name, 0o644)
-    os.link(stream.name, path)
-    os.unlink(stream.name)

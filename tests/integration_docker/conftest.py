@@ -25,17 +25,22 @@ def stack(request):
 
 
 @pytest.fixture(scope="module")
-def plays(stack, tmp_path_factory):
-    """The playbooks for that stack, provisioned and in a hurry."""
-    plays = Plays(
+def unprovisioned(stack, tmp_path_factory):
+    """The playbooks for that stack, in a hurry."""
+    return Plays(
         tmp_path_factory.mktemp("inventory"),
         stack.directory,
         rotate_rollout={"quiet": 0.3, "settle": 0.3},
         rotate_drain={"quiet": 0.5, "timeout": 3},
     )
-    done = plays.run("provision.yml")
+
+
+@pytest.fixture(scope="module")
+def plays(unprovisioned):
+    """Those playbooks, after the stack was provisioned."""
+    done = unprovisioned.run("provision.yml")
     assert done.returncode == 0, done.stdout
-    return plays
+    return unprovisioned
 
 
 @pytest.fixture

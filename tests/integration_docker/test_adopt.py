@@ -11,21 +11,14 @@ import re
 import pytest
 import yaml
 from outcome import check_settled, containers, published, stored
-from plays import Plays
 
 
 @pytest.fixture(scope="module")
-def plays(stack, tmp_path_factory):
+def plays(unprovisioned):
     """The playbooks for a stack that nobody has described: the inventory has no catalog."""
-    plays = Plays(
-        tmp_path_factory.mktemp("inventory"),
-        stack.directory,
-        rotate_rollout={"quiet": 0.3, "settle": 0.3},
-        rotate_drain={"quiet": 0.5, "timeout": 3},
-    )
-    del plays.variables["secrets_catalog"]
-    plays.write_inventory()
-    return plays
+    del unprovisioned.variables["secrets_catalog"]
+    unprovisioned.write_inventory()
+    return unprovisioned
 
 
 def there(stack) -> tuple[list[str], dict[str, bytes]]:

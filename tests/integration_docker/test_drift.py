@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 
-from outcome import Login, check_settled, log_in, stored
+from outcome import Login, check_settled, log_in, stopped_at_drain, stored
 
 IMAGE = "chat4all-test/consumer:1"
 
@@ -128,13 +128,6 @@ def test_a_server_restored_from_before_its_logins_existed_when_a_grace_is_over(s
     assert "password authentication failed" in log_in(stack, copy)
     end_grace(plays)
     check_settled(stack, plays)
-
-
-def stopped_at_drain(stack, plays) -> None:
-    """Have a rotation come as far as its roll-out: ``.env`` and the services have the new value, the old one is valid."""
-    with stack.foreign_session(*stored(plays)):
-        done = plays.run("rotate-db.yml")
-    assert done.returncode != 0 and "STOPPED  postgres at drain" in done.stdout, done.stdout
 
 
 def test_a_server_restored_in_the_middle_of_a_rotation_gets_the_present_value_again(stack, plays, tmp_path):

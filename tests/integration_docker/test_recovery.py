@@ -11,7 +11,7 @@ import json
 import pytest
 import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
-from outcome import check_settled, containers, log_in, stored
+from outcome import check_settled, containers, log_in, stopped_at_drain, stored
 
 
 def turn_back(plays) -> None:
@@ -24,14 +24,6 @@ def turn_back(plays) -> None:
 
 def rotation_of_previous(plays) -> str:
     return plays.store()["secrets_credentials"]["postgres"]["previous"]["rotation"]
-
-
-def stopped_at_drain(stack, plays):
-    """Have a rotation that cannot go on because a stranger uses the old value."""
-    with stack.foreign_session(*stored(plays)):
-        done = plays.run("rotate-db.yml")
-        assert done.returncode != 0 and "STOPPED  postgres at drain" in done.stdout, done.stdout
-    return done
 
 
 def test_the_first_rotation_writes_the_ledger(stack, plays):

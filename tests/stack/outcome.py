@@ -40,6 +40,14 @@ def stored(plays: Plays, slot: str = "current", credential: str = "postgres") ->
     return Login(found["user"], found["password"]) if found else None
 
 
+def stopped_at_drain(stack: Stack, plays: Plays) -> subprocess.CompletedProcess[str]:
+    """Have a rotation stop because a stranger uses the old value: ``.env`` and the services have the new one by then."""
+    with stack.foreign_session(*stored(plays)):
+        done = plays.run("rotate-db.yml")
+    assert done.returncode != 0 and "STOPPED  postgres at drain" in done.stdout, done.stdout
+    return done
+
+
 # What Compose calls a container until the one that it replaces is gone.
 INTERIM_NAME = re.compile(r"/[0-9a-f]{12}_")
 WORKS_AS_OWNER = "SELECT CASE current_user WHEN 'chat4all' THEN 'accepted' ELSE 'works as ' || current_user END;"
