@@ -273,9 +273,13 @@ class Deployment:
     # -- .env
 
     @staticmethod
-    def env_values(facts: dict[str, Any], entry: dict[str, Any], slot: dict[str, Any]) -> dict[str, str]:
+    def slot_values(facts: dict[str, Any], slot: dict[str, Any]) -> dict[str, str]:
+        """Return what the credential's variables hold where a slot is published."""
+        return {variable: slot[part] for part, variable in facts["variables"].items()}
+
+    def env_values(self, facts: dict[str, Any], entry: dict[str, Any], slot: dict[str, Any]) -> dict[str, str]:
         """Return the variables of ``.env`` that hold a slot's values, and those of the server's first start."""
-        return {**{variable: slot[part] for part, variable in facts["variables"].items()}, **entry.get("init", {})}
+        return {**self.slot_values(facts, slot), **entry.get("init", {})}
 
     def published(self, facts: dict[str, Any], entry: dict[str, Any]) -> str | None:
         """Return the slot (``current``, ``pending``, ``dropped``) whose values ``.env`` holds; ``None`` where it is none.
@@ -286,8 +290,8 @@ class Deployment:
         for label in ("current", "pending", "dropped"):
             slot = entry.get(label)
             if slot and all(
-                fingerprints.get(variable) in (None, self.store.fingerprint(slot[part]))
-                for part, variable in facts["variables"].items()
+                fingerprints.get(variable) in (None, self.store.fingerprint(value))
+                for variable, value in self.slot_values(facts, slot).items()
             ):
                 return label
         return None

@@ -494,11 +494,9 @@ class Rotation:
 
     def _known(self, *slots: dict[str, Any]) -> dict[str, list[str]]:
         """Return the fingerprints of slots' values by variable."""
-        store = self.deployment.store
-        return {
-            variable: [store.fingerprint(slot[part]) for slot in slots]
-            for part, variable in self.facts["variables"].items()
-        }
+        values = [self.deployment.slot_values(self.facts, slot) for slot in slots]
+        fingerprint = self.deployment.store.fingerprint
+        return {variable: [fingerprint(one[variable]) for one in values] for variable in values[0]}
 
     @contextlib.contextmanager
     def _naming_drift(self) -> Iterator[None]:
