@@ -10,7 +10,7 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import ARGUMENTS, Deployment
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.serverless import rotation_of
 
 STEPS = ["open", "create", "set", "test", "publish", "roll_out", "drain", "finish", "revoke", "back"]
 
@@ -30,6 +30,7 @@ class ActionModule(ActionBase):
                 "purpose": {"type": "str", "choices": ["rotate", "revoke", "abort"], "default": "rotate"},
                 "drift": {"type": "str", "choices": ["refuse", "replace"], "default": "refuse"},
                 "end_grace": {"type": "bool", "default": False},
+                "confirmed": {"type": "bool", "default": False},
                 "opened": {"type": "dict", "default": {}},
                 "accepted": {"type": "dict", "default": {}},
                 "rolled": {"type": "dict", "default": {}},
@@ -57,7 +58,7 @@ class ActionModule(ActionBase):
         )
         step = arguments["step"]
         deployment = Deployment(self, arguments, task_vars or {})
-        rotation = Rotation(deployment, arguments["credential"], arguments)
+        rotation = rotation_of(deployment, arguments["credential"], arguments)
         if deployment.check_mode and step != "open":
             result.update(skipped=True, msg="nothing is touched under --check")
             return result

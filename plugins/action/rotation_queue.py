@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.chat4all.secrets.plugins.module_utils.engines import kind_of
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import ARGUMENTS, Deployment
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import is_unfinished
@@ -19,12 +20,15 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        names = {"credentials": {"type": "list", "elements": "str", "required": True}}
+        names = {"credentials": {"type": "list", "elements": "str", "required": True}, "kind": {"type": "str"}}
         _validation, arguments = self.validate_argument_spec(argument_spec={**ARGUMENTS, **names})
         deployment = Deployment(self, arguments, task_vars or {})
         try:
             deployment.require_discretion()
-            entries = {name: deployment.stored(deployment.known(name)) for name in arguments["credentials"]}
+            names = [deployment.known(name) for name in arguments["credentials"]]
+            if arguments["kind"]:
+                names = [name for name in names if kind_of(name, arguments["catalog"][name]) == arguments["kind"]]
+            entries = {name: deployment.stored(name) for name in names}
             result.update(changed=False, credentials=sorted(entries, key=lambda name: not is_unfinished(entries[name])))
         except SecretsError as error:
             result.update(failed=True, msg=f"STOPPED at open: {error.message}. Nothing was changed.")

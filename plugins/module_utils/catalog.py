@@ -16,7 +16,13 @@ from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Container, Project, Service
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import ServiceOptions
-from ansible_collections.chat4all.secrets.plugins.module_utils.engines import TYPES, Engine, engine_named, engine_of
+from ansible_collections.chat4all.secrets.plugins.module_utils.engines import (
+    TYPES,
+    Engine,
+    engine_named,
+    engine_of,
+    serverless_engine,
+)
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.generate import policy
 
@@ -32,6 +38,9 @@ def resolve(name: str, entry: dict[str, Any], project: Project) -> dict[str, Any
     ``entry`` is one of a checked catalog.
     """
     where = f"secrets_catalog.{name}"
+    alone = serverless_engine(name, entry)
+    if alone:
+        return _serverless(name, entry, alone, project)
     server, engine = _server(name, entry, project)
     variables = {**engine.variables, **entry.get("variables", {})}
     if set(variables) != {"user", "password"}:
@@ -71,6 +80,42 @@ def resolve(name: str, entry: dict[str, Any], project: Project) -> dict[str, Any
         "server_variables": sorted(variable for variable in used_by if server.name in used_by[variable]),
         "consumers": consumers,
         "literal_user": literal if strategy == "pair" else [],
+        "generate": _rule(engine, entry.get("generate", {}), f"{where}.generate"),
+        "interval": entry.get("interval", engine.interval * 86400),
+        "grace": entry.get("grace", 0),
+        "priority": entry.get("priority", engine.priority),
+    }
+
+
+def _serverless(name: str, entry: dict[str, Any], engine: Engine, project: Project) -> dict[str, Any]:
+    """Return what is known of a credential that no server of the project accepts; its value counts as a password."""
+    where = f"secrets_catalog.{name}"
+    for key in ("service", "role", "strategy", *(("generate",) if engine.name == "manual" else ())):
+        if key in entry:
+            raise SecretsError(f"{where}.{key}: engine {engine.name} has none; leave it out")
+    given = {**engine.variables, **entry.get("variables", {})}
+    parts = sorted(set(given) - {"user"})
+    if len(parts) != 1:
+        raise SecretsError(f"{where}.variables: needs exactly one of key, password and secret, has {parts or 'none'}")
+    variables = {"password": given[parts[0]], **({"user": given["user"]} if "user" in given else {})}
+    used_by = project.consumers(variables.values())
+    for part, variable in zip((parts[0], "user"), variables.values()):
+        if not used_by[variable]:
+            raise SecretsError(f"{where}.variables.{part}: no service of {project.directory} uses {variable}")
+    return {
+        "name": name,
+        "engine": engine.name,
+        "modules": engine.modules,
+        "type": TYPES[engine.strategies[0]],
+        "strategy": engine.strategies[0],
+        "service": "",
+        "image": "",
+        "port": 0,
+        "role": "",
+        "variables": variables,
+        "server_variables": [],
+        "consumers": sorted(set().union(*used_by.values())),
+        "literal_user": [],
         "generate": _rule(engine, entry.get("generate", {}), f"{where}.generate"),
         "interval": entry.get("interval", engine.interval * 86400),
         "grace": entry.get("grace", 0),

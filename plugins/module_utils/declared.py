@@ -32,7 +32,7 @@ ENTRY_KEYS = (
     "variables",
 )
 SERVICE_KEYS = ("after", "failure_log", "ready_log", "replace", "rerun", "timeout")
-VARIABLE_PARTS = ("password", "user")
+VARIABLE_PARTS = ("key", "password", "secret", "user")
 PRIORITIES = ("critical", "high", "medium", "low")
 REPLACE = ("auto", "start_first", "stop_first")
 

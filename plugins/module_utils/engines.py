@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 
@@ -36,6 +38,10 @@ class Engine:
     # Days.
     interval: int = 90
     priority: str = "high"
+    # Which playbook rotates all of them: rotate-KIND.yml, where there is one.
+    kind: str = "db"
+    # No server of the project accepts the credential: it is published, rolled out, and that is all that is seen of it.
+    serverless: bool = False
 
 
 ENGINES = {
@@ -49,10 +55,24 @@ ENGINES = {
         port=5432,
         strategies=("pair", "single_user"),
     ),
+    # A person brings the value, and ends the old one where it was issued.
+    "manual": Engine(
+        name="manual",
+        modules="",
+        names=r"(?!)",
+        variables={},
+        server_user="",
+        default_user="",
+        port=0,
+        strategies=("manual",),
+        interval=180,
+        kind="manual",
+        serverless=True,
+    ),
 }
 
 # What a strategy means for those who depend on the credential.
-TYPES = {"pair": "pair", "single_user": "gap"}
+TYPES = {"pair": "pair", "single_user": "gap", "manual": "person"}
 
 
 def engine_named(name: str, where: str) -> Engine:
@@ -73,3 +93,16 @@ def engine_of(text: str) -> Engine | None:
         if re.fullmatch(engine.names, base_name(text)):
             return engine
     return None
+
+
+def serverless_engine(name: str, entry: Any) -> Engine | None:
+    """Return the engine of a catalog entry that needs no server, by its ``engine`` or its name; ``None`` for others."""
+    given = entry.get("engine") if isinstance(entry, Mapping) else None
+    engine = ENGINES.get(given) if given else engine_of(name)
+    return engine if engine and engine.serverless else None
+
+
+def kind_of(name: str, entry: Any) -> str:
+    """Return the kind of a catalog entry: which playbook rotates all of its kind."""
+    engine = serverless_engine(name, entry)
+    return engine.kind if engine else "db"

@@ -91,7 +91,7 @@ credentials:
       description: The role that owns the objects.
       type: str
     server:
-      description: The running container of the server, or V(null) where none runs.
+      description: The running container of the server, or V(null) where none runs or none is needed.
       type: dict
 project:
   description: The Compose project.
@@ -194,13 +194,13 @@ def look_up(
         facts = catalog_facts.resolve(name, catalog[name], project)
         used = [name for variable in facts["variables"].values() for name in (variable, INIT_PREFIX + variable)]
         present = read_env(project.env_file, used)
-        server = project.services[facts["service"]]
-        running = next((c for c in containers if c.service == server.name and c.running), None)
+        server = facts["service"]
+        running = next((c for c in containers if c.service == server and c.running), None)
         facts["env"] = {"fingerprints": fingerprints(params["fingerprint_key"], present)}
         facts["server"] = {"id": running.id} if running else None
-        facts["has_data"] = any(c.service == server.name for c in containers) or project.has_data(server.name)
+        facts["has_data"] = not server or any(c.service == server for c in containers) or project.has_data(server)
         facts["plan"] = catalog_facts.roll_out_plan(
-            project, containers, server.name, facts["consumers"], services, params["skip_services"]
+            project, containers, server, facts["consumers"], services, params["skip_services"]
         )
         found[name] = present
         credentials[name] = facts

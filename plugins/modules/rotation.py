@@ -58,6 +58,10 @@ options:
     description: With O(purpose=revoke), end the old value although its grace is not over.
     type: bool
     default: false
+  confirmed:
+    description: A person says that the old value has been ended where it was issued, which nobody here can do or see.
+    type: bool
+    default: false
   opened:
     description: What O(step=open) returned.
     type: dict

@@ -34,6 +34,9 @@ options:
     type: list
     elements: str
     required: true
+  kind:
+    description: Leave out the credentials of any other kind, V(db) (those with a database server) or V(manual).
+    type: str
 """
 
 EXAMPLES = r"""

@@ -17,7 +17,8 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.generate import g
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import person
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, now, owner
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.report import command
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, changed_by_hand, old_value
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import changed_by_hand, old_value
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.serverless import rotation_of
 
 # Under which name the deployment is locked.
 LOCK = "provision"
@@ -138,7 +139,7 @@ class Provisioning:
 
     def _accepted(self, facts: dict[str, Any], entry: dict[str, Any], found: dict[str, str]) -> dict[str, Any]:
         """Return the entry with ``.env``'s value as the current one, which the server has to accept."""
-        user, password = (facts["variables"][part] for part in ("user", "password"))
+        user, password = (facts["variables"].get(part) for part in ("user", "password"))
         current = {
             "user": found.get(user) or entry["role"],
             "password": found.get(password, ""),
@@ -146,6 +147,8 @@ class Provisioning:
             "imported": True,
         }
         kept = {key: value for key, value in entry.items() if key not in ("pending", "previous", "dropped")}
+        if facts["type"] == "person" and entry.get("previous"):
+            kept["previous"] = entry["previous"]
         # Another login that the server may still accept is the next run's to end.
         for old in (old_value(entry), entry["current"], entry.get("pending")):
             if old and old["user"] != current["user"]:
@@ -153,7 +156,7 @@ class Provisioning:
                 kept["previous"] = {**left, "rotation": old.get("rotation") or f"r-{secrets.token_hex(2)}"}
                 break
         login = self._log_in(facts, {**kept, "current": current})
-        if login["status"] != "accepted":
+        if login["status"] not in ("accepted", "untested"):
             raise SecretsError(
                 f"{facts['name']}: {facts['service']} does not accept .env's value either: {login['reason']}; "
                 f"to make a new one: {command('rotate', rotate=facts['name'], drift='replace')}"
@@ -172,23 +175,27 @@ class Provisioning:
                 f"DRIFT {name}: {service} rejects the store's value for {entry['current']['user']}, so it is not put "
                 f"back into .env. {changed_by_hand(name)}"
             )
-        if login["status"] != "accepted":
+        if login["status"] not in ("accepted", "untested"):
             self.deployment.line(
                 "store", f"{name}: {service} cannot be asked whether it accepts the store's value: {login['reason']}"
             )
 
     def _log_in(self, facts: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
         """Try the current value at the server."""
-        logins = Rotation(self.deployment, facts["name"], {}).log_in(facts, entry, "current")["logins"]
+        logins = rotation_of(self.deployment, facts["name"], {}).log_in(facts, entry, "current")["logins"]
         login: dict[str, Any] = logins["current"]
         return login
 
     def _first_value(self, facts: dict[str, Any], found: dict[str, str]) -> dict[str, Any]:
-        user, password = (facts["variables"][part] for part in ("user", "password"))
+        user, password = (facts["variables"].get(part) for part in ("user", "password"))
         given = found.get(password, "")
         slot = {"user": found.get(user) or facts["role"], "created": now().isoformat()}
         if given and (facts["has_data"] or not is_placeholder(given)):
             return {**slot, "password": given, "imported": True}
+        if facts["engine"] == "manual":
+            raise SecretsError(
+                f"{facts['name']}: a person brings its value, but .env holds no {password}; put it there"
+            )
         if facts["has_data"]:
             raise SecretsError(
                 f"{facts['name']}: {facts['service']} has data already, but .env holds no {password}; "

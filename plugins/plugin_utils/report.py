@@ -20,6 +20,7 @@ ORIGINS = {
     "secret": ", a Compose secret",
     "none": "no password",
 }
+UNTESTED = "a person brings it; nobody here can test it, so the consumers' health is the evidence"
 MODES = {"start_first": "start-first", "stop_first": "STOP-FIRST", "job": "job, run again"}
 
 
@@ -46,6 +47,16 @@ def command(playbook: str, **given: str) -> str:
     """Return what is typed to run a playbook; of ``given``, its extra variables, empty ones are left out."""
     extra = "".join(f" -e {name}={value}" for name, value in given.items() if value)
     return f"ansible-playbook chat4all.secrets.{playbook}{extra}"
+
+
+def ending(name: str) -> str:
+    """Return what is typed when a person has ended the old value of a credential."""
+    return command("revoke", revoke=name, confirmed="true")
+
+
+def to_end(name: str) -> str:
+    """Return what is left for a person to do where nobody here can end the old value of a credential."""
+    return f"end the old value of {name} where it was issued, then: {ending(name)}"
 
 
 def line(host: str, step: str, text: str) -> str:
@@ -83,26 +94,29 @@ def plan(
     """Return the plan that ``--check`` prints; ``last`` is what the last rotation has measured."""
     lines = [_plan_title(facts["name"], project)]
     image = facts["image"].rsplit("/", 1)[-1]
-    if facts["strategy"] == "pair":
+    if facts["type"] == "person":
+        change = ""
+        lines += field("value", UNTESTED)
+    elif facts["strategy"] == "pair":
         change = f"user {user} -> {new_user}"
         if user == facts["role"]:
             change += " (first rotation: users are created)"
     else:
         change = f"user {user}, new password in place"
-    lines += field("server", f"{host}:{facts['service']} ({image})   {change}")
+    if change:
+        lines += field("server", f"{host}:{facts['service']} ({image})   {change}")
     if resume:
         lines += field("resume", resume)
     lines += field("effect", _effect(facts))
     lines += field("publish", f"{project['env_file']} on {host}: " + ", ".join(sorted(facts["variables"].values())))
     override = [path.rsplit("/", 1)[-1] for path in project["files"] if ".override." in path]
-    if override:
+    if override and facts["service"]:
         lines += field("override", f"{', '.join(override)}: pins {facts['service']}'s first-start values")
     lines.append("  roll out")
     for number, wave in enumerate(facts["plan"]["waves"], 1):
         for index, service in enumerate(wave):
             gap = last.get("gaps", {}).get(service["service"])
             lines.append(_plan_row(number if index == 0 else None, service, gap))
-    ends = "same run, once no session uses it" if not facts["grace"] else f"after {duration(facts['grace'])} of grace"
     for service in (service for wave in facts["plan"]["waves"] for service in wave if service.get("called_by")):
         lines += field(
             "direct",
@@ -110,13 +124,22 @@ def plan(
             "calls fail while it is replaced (the engine's DNS shows a new container before it is healthy)",
         )
     estimate = f"      estimate {duration(last['seconds'])} (the last run)" if last.get("seconds") else ""
-    lines += field("by hand", f"none      old value ends: {ends}{estimate}")
+    lines += field("by hand", _by_hand(facts) + estimate)
     return lines
+
+
+def _by_hand(facts: dict[str, Any]) -> str:
+    if facts["type"] == "person":
+        return to_end(facts["name"])
+    ends = "same run, once no session uses it" if not facts["grace"] else f"after {duration(facts['grace'])} of grace"
+    return f"none      old value ends: {ends}"
 
 
 def _effect(facts: dict[str, Any]) -> str:
     gaps = [s["service"] for wave in facts["plan"]["waves"] for s in wave if s["mode"] == "stop_first"]
     direct = f"; {_count(gaps, 'service')} with a gap: {', '.join(gaps)}" if gaps else ""
+    if facts["type"] == "person":
+        return "none, as long as whoever issued the values accepts both" + direct
     if facts["type"] == "gap":
         return "logins ARE refused from 'set' until each service is replaced (single_user)" + direct
     return "no refused logins expected" + direct
@@ -135,19 +158,25 @@ def summary(facts: dict[str, Any], user: str, outcome: dict[str, Any]) -> list[s
     """Return what a run ends with: what moved, how long, refused logins, what is still to be revoked and when."""
     gaps = ", ".join(f"{name} {duration(gap)}" for name, gap in outcome["gaps"].items()) or "none"
     refused = "not counted" if outcome["refused"] is None else outcome["refused"]
+    evidence = f"refused logins {refused}"
     consumers = len(facts["consumers"])
     skipped = outcome["skipped"]
     moved = f"{consumers - len(skipped)}/{consumers} services on {user}"
-    if outcome["refused_at"]:
+    if facts["type"] == "person":
+        evidence = "not tested; evidence: health of the services"
+        old = "old value: ended by hand" if outcome["refused_at"] else "old value: valid until a person ends it"
+    elif outcome["refused_at"]:
         old = f"old password: dead (refused {outcome['refused_at']})"
     else:
         old = f"old password: valid until {outcome['revoke_after'] or 'it is revoked'}"
     lines = [
-        f"{outcome['word']}  {facts['name']}   {duration(outcome['seconds'])}   refused logins {refused}   gaps: {gaps}",
+        f"{outcome['word']}  {facts['name']}   {duration(outcome['seconds'])}   {evidence}   gaps: {gaps}",
         f"  {moved}   {old}   next due {outcome['due']}",
     ]
     tasks = [f"{name} keeps the old value: once it can start, docker compose up -d {name}" for name in skipped]
-    if not outcome["refused_at"]:
+    if facts["type"] == "person" and not outcome["refused_at"]:
+        tasks.append(to_end(facts["name"]))
+    elif not outcome["refused_at"]:
         when = f"after {outcome['revoke_after']}" if outcome["revoke_after"] else "then"
         tasks.append(f"{when}: {command('revoke', revoke=facts['name'])}")
     lines += [f"  To do: {task}." for task in tasks] or ["  To do: nothing."]

@@ -50,8 +50,8 @@ RESUMED = {
 
 
 def next_user(role: str, current: str, strategy: str) -> str:
-    """Return the user that takes over: two logins alternate beside their owner; a single user stays."""
-    if strategy == "single_user":
+    """Return the user that takes over: two logins of a pair alternate beside their owner; any other user stays."""
+    if strategy != "pair":
         return current
     return f"{role}_2" if current == f"{role}_1" else f"{role}_1"
 
@@ -98,6 +98,9 @@ def changed_by_hand(name: str) -> str:
 class Rotation:
     """One rotation of one credential."""
 
+    # What the same command does after a rotation has gone back.
+    AGAIN = "tries again, with another new password"
+
     def __init__(self, deployment: Deployment, name: str, arguments: dict[str, Any]) -> None:
         self.deployment = deployment
         self.name = name
@@ -121,6 +124,10 @@ class Rotation:
 
     def entry(self) -> dict[str, Any]:
         return self.deployment.entry(self.name)
+
+    def called(self, slot: dict[str, Any]) -> str:
+        """Return what people call the login of a slot."""
+        return str(slot["user"])
 
     def slot(self, entry: dict[str, Any], label: str) -> dict[str, Any]:
         """Return a slot that this step needs."""
@@ -304,27 +311,39 @@ class Rotation:
             if not deployment.check_mode:
                 self.change(lambda stored: (stored.clear(), stored.update(entry)))
 
-        user = entry["current"]["user"]
-        new_user = (entry.get("pending") or {}).get("user") or next_user(facts["role"], user, facts["strategy"])
+        user, new_user = self._users(facts, entry)
         resume = ""
         if unfinished is not None:
             resume = f"{self.id}, stopped {self._where(unfinished, facts, stale)}; {RESUMED.get(phase, '')}"
         if deployment.check_mode:
             if phase == "new":
                 # What set would refuse is told in the plan; a module looks alone here, too.
-                self.credential("present", {"user": new_user, "password": trial}, entry)
+                self._would_set({"user": new_user, "password": trial}, entry)
             deployment.show(self._plan(phase, facts, info["project"], user, new_user, resume, memory))
         else:
             if resume:
                 deployment.line("open", f"RESUME {resume}")
             accepted = restored or logins["current"]["status"] == "accepted"
-            deployment.line("open", f"{user} {'logs in' if accepted else 'is rejected'}; lock {self.id}")
+            deployment.line("open", f"{self._greeting(user, accepted)}; lock {self.id}")
         found = {
             "addresses": info["addresses"],
             "env_file": info["project"]["env_file"],
             "phase": phase,
         }
         return {"changed": False, **self.opened, **found}
+
+    def _users(self, facts: dict[str, Any], entry: dict[str, Any]) -> tuple[str, str]:
+        """Return what people call the current value, and the one that takes over."""
+        user = entry["current"]["user"]
+        return user, (entry.get("pending") or {}).get("user") or next_user(facts["role"], user, facts["strategy"])
+
+    def _would_set(self, slot: dict[str, Any], entry: dict[str, Any]) -> None:
+        """Raise what ``set`` would refuse."""
+        self.credential("present", slot, entry)
+
+    def _greeting(self, user: str, accepted: bool) -> str:
+        """Return what is known of the current value when a run begins."""
+        return f"{user} {'logs in' if accepted else 'is rejected'}"
 
     @staticmethod
     def _where(unfinished: dict[str, Any], facts: dict[str, Any], stale: list[str]) -> str:
@@ -345,7 +364,8 @@ class Rotation:
     ) -> list[str]:
         host, last = self.deployment.host, memory["outcomes"].get(self.name, {})
         if self.opened["purpose"] != "rotate" or phase in ("back", "revoke"):
-            going = f"back to {user}; {new_user} is disabled" if phase == "back" else "the old value ends"
+            disabled = f"; {new_user} is disabled" if facts["strategy"] == "pair" else ""
+            going = f"back to {user}{disabled}" if phase == "back" else "the old value ends"
             return report.small_plan(self.name, project, resume, going)
         return report.plan(facts, project, host, user, new_user, resume, last)
 
@@ -603,8 +623,9 @@ class Rotation:
 
     def finish(self) -> dict[str, Any]:
         """The new value becomes the current one, durably; the old one is kept until it is dead."""
-        grace, skipped = self.facts["grace"], self.arguments["skip_services"]
-        ends = {"revoke_after": (now() + datetime.timedelta(seconds=grace)).isoformat()} if grace else {}
+        skipped = self.arguments["skip_services"]
+        revoke_after = self._revoke_after()
+        ends = {"revoke_after": revoke_after} if revoke_after else {}
 
         def move(stored: dict[str, Any]) -> None:
             pending = self.slot(stored, "pending")
@@ -616,7 +637,7 @@ class Rotation:
             stored.pop("dropped", None)
 
         # Who was skipped still has the old value.
-        ends_here = not grace and not skipped
+        ends_here = not ends and not skipped
         entry, tried = self.entry(), 0
         foreign = self.facts["strategy"] == "pair" and entry["current"]["user"] != entry["role"]
         if self.arguments["drift"] == "replace" and foreign and not ends_here:
@@ -624,8 +645,13 @@ class Rotation:
         self.change(move)
         if not ends_here:
             done = self.records("drain", "finish", slot=self.entry()["current"])
-            self._end(done, self._count_refused(tried), revoke_after=ends.get("revoke_after", ""))
+            self._end(done, self._count_refused(tried), revoke_after=revoke_after)
         return {"changed": True, "revoke": ends_here}
+
+    def _revoke_after(self) -> str:
+        """Return from when on the old value may be ended by another run; nothing where this run ends it."""
+        grace = self.facts["grace"]
+        return (now() + datetime.timedelta(seconds=grace)).isoformat() if grace else ""
 
     def revoke(self) -> dict[str, Any]:
         """End the old value and its sessions; see it refused."""
@@ -706,7 +732,10 @@ class Rotation:
         if abs(moved["wall"] - moved["boot"]) > CLOCK_SLACK:
             # The log was searched from a moment that the clock, which was set meanwhile, does not know any more.
             outcome["refused"] = None
-        deployment.show(report.summary(self.facts, entry["current"]["user"], outcome), color="green")
+        deployment.show(self._summary(entry, outcome), color="green")
+
+    def _summary(self, entry: dict[str, Any], outcome: dict[str, Any]) -> list[str]:
+        return report.summary(self.facts, self.called(entry["current"]), outcome)
 
     # -- back
 
@@ -715,7 +744,7 @@ class Rotation:
         deployment, entry = self.deployment, self.entry()
         record = deployment.state("read", rotation=self.id)["record"]
         step, reason = record.get("step", "open"), record.get("reason", "the run was interrupted")
-        pending, user = entry.get("pending"), entry["current"]["user"]
+        pending, user = entry.get("pending"), self.called(entry["current"])
         aborting = self.opened["purpose"] == "abort"
         turned = aborting or (pending or {}).get("direction") == "back"
         details = []
@@ -727,7 +756,7 @@ class Rotation:
             elif step in ("drain", "finish") and not turned:
                 # The new value works everywhere; going back for one foreign session would harm more than it helps.
                 deployment.release(self.holder, forget=False)
-                working = f"working, on {pending['user']}"
+                working = f"working, on {self.called(pending)}"
                 if self.facts["strategy"] == "pair":
                     working += f"; {user} stays valid too"
                 rerun = "looks again"
@@ -745,7 +774,7 @@ class Rotation:
                 consumers = len(self.facts["consumers"])
                 working = f"working: {consumers} of {consumers} back on the old, valid password."
                 working += " Nothing is locked out."
-                rerun = "tries again, with another new password"
+                rerun = self.AGAIN
         except SecretsError as error:
             aborting = False
             if pending:

@@ -14,7 +14,8 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import person
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, is_gone, now
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, old_value, phase_of, record_of
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import old_value, phase_of, record_of
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.serverless import rotation_of
 
 # A credential is due soon when this part of its interval, at most, is left.
 SOON = 0.05
@@ -92,7 +93,8 @@ class Status:
     def _now(self, facts: dict[str, Any], entry: dict[str, Any], stale: set[str], record: dict[str, Any]) -> str:
         name = facts["name"]
         if entry.get("pending"):
-            way = "services work" if facts["strategy"] == "pair" else "services without the new password may be refused"
+            in_place = facts["strategy"] == "single_user"
+            way = "services without the new password may be refused" if in_place else "services work"
             way = "going back" if entry["pending"].get("direction") == "back" else way
             step = record.get("step", "create").replace("_", " ")
             onward = f"rerun goes on: rotate -e rotate={name}; abort -e rotate={name} goes back"
@@ -100,18 +102,22 @@ class Status:
         published = self.deployment.published(facts, entry)
         if not published:
             return "DRIFT: .env holds another value than the store"
-        rotation = Rotation(self.deployment, name, {})
+        rotation = rotation_of(self.deployment, name, {})
         try:
             login = rotation.log_in(facts, entry, "current")["logins"]["current"]
         except SecretsError as error:
             return f"server cannot be asked: {error.message}"
         if login["status"] == "rejected":
             return "DRIFT: the server rejects the store's value"
-        if login["status"] != "accepted":
+        if login["status"] not in ("accepted", "untested"):
             return f"server cannot be asked: {login['reason']}"
         fresh = [service for service in facts["consumers"] if service not in stale]
-        text = f"current=env=server; {len(fresh)}/{len(facts['consumers'])} services"
+        agree = "current=env=server" if login["status"] == "accepted" else "current=env"
+        text = f"{agree}; {len(fresh)}/{len(facts['consumers'])} services"
         old = old_value(entry)
+        if old and facts["type"] == "person":
+            ended = f"then: revoke -e revoke={name} -e confirmed=true"
+            return f"{text}; TODO: end the old value of {name} where it was issued, {ended}"
         if old:
             ends = f"ends after {old['revoke_after']}" if old.get("revoke_after") else "is to be ended"
             text += f"; old value of {old['user']} valid, {ends} -> revoke -e revoke={name}"

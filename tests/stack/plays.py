@@ -98,6 +98,10 @@ class Plays:
         secret = VaultSecret(self.password_file.read_bytes().strip())
         return yaml.safe_load(VaultLib([("default", secret)]).decrypt(data or self.store_path.read_bytes()))
 
+    def vault(self, text: str) -> bytes:
+        """Encrypt a text with this deployment's vault password."""
+        return VaultLib().encrypt(text, secret=VaultSecret(self.password_file.read_bytes().strip()))
+
     @staticmethod
     def values(store: dict[str, Any]) -> Iterator[tuple[str, str]]:
         """Yield every secret value of a store, with a label."""

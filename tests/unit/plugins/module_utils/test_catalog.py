@@ -53,6 +53,34 @@ def plan(services, containers, options=None, skipped=()):
     return catalog.roll_out_plan(project(*services), containers, "postgres", names, given, list(skipped))
 
 
+def manual(**more):
+    return {"engine": "manual", "variables": {"secret": "SMTP_PASSWORD"}, **more}
+
+
+def test_what_a_person_brings_needs_no_server():
+    facts = catalog.resolve("smtp", manual(), project())
+    assert (facts["type"], facts["variables"], facts["interval"]) == (
+        "person",
+        {"password": "SMTP_PASSWORD"},
+        180 * 86400,
+    )
+    assert facts["consumers"] == ["app", "postgres"] and not facts["service"] and not facts["server_variables"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"variables": {}}, r"smtp\.variables: needs exactly one of key, password and secret, has none"),
+        ({"variables": {"secret": "A", "key": "B"}}, r"has \[.key., .secret.\]"),
+        ({"service": "app"}, r"smtp\.service: engine manual has none"),
+        ({"generate": {"length": 40}}, r"smtp\.generate: engine manual has none"),
+    ],
+)
+def test_what_a_person_brings_has_one_variable_and_no_server(more, message):
+    with pytest.raises(SecretsError, match=message):
+        catalog.resolve("smtp", manual(**more), project())
+
+
 def test_one_user_has_no_grace():
     with pytest.raises(SecretsError, match=r"secrets_catalog\.postgres\.grace: with strategy: single_user"):
         catalog.resolve("postgres", {"strategy": "single_user", "grace": 60}, project())
