@@ -37,11 +37,13 @@ class ActionModule(ActionBase):
                 "ended": {"type": "dict", "default": {}},
                 "skip_services": {"type": "list", "elements": "str", "default": []},
                 "accept_weak": {"type": "bool", "default": False},
+                "end_sessions": {"type": "bool", "default": False},
                 "take_lock": {"type": "str"},
                 "rollout": {
                     "type": "dict",
                     "default": {},
                     "options": {
+                        "hosts": {"type": "int"},
                         "parallel": {"type": "int"},
                         "timeout": {"type": "float"},
                         "quiet": {"type": "float"},
@@ -66,7 +68,7 @@ class ActionModule(ActionBase):
             result.update(getattr(rotation, step)())
         except AnsibleConnectionFailure as error:
             # Ansible ends the host's play here, without a rescue.
-            raise AnsibleConnectionFailure(rotation.unreachable(step, str(error))) from None
+            raise AnsibleConnectionFailure(rotation.unreachable(step, error)) from None
         except SecretsError as error:
             msg = error.message if step != "open" else f"STOPPED at open: {error.message}. Nothing was changed."
             result.update(failed=True, msg=msg)

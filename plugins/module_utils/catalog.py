@@ -32,16 +32,23 @@ HOST = re.compile(r"(?:@([\w.-]+)(?=[:/,?\s]|$)|(?<![\w.:/@-])([\w.-]+)(?=:[0-9]
 HOST_VARIABLE = re.compile(r"HOST|ADDR|UPSTREAM|ENDPOINT|BROKER|URL|URI", re.IGNORECASE)
 
 
-def resolve(name: str, entry: dict[str, Any], project: Project) -> dict[str, Any]:
+def resolve(
+    name: str, entry: dict[str, Any], project: Project, elsewhere: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Return what is known of one credential: its engine, server, variables, strategy, rule and consumers.
 
-    ``entry`` is one of a checked catalog.
+    ``entry`` is one of a checked catalog. Of a deployment that has several hosts, ``elsewhere`` says what another one
+    knows of the server (see :func:`candidates`); on the server's own host it is empty. There a consumer need not be.
     """
     where = f"secrets_catalog.{name}"
     alone = serverless_engine(name, entry)
     if alone:
-        return _serverless(name, entry, alone, project)
-    server, engine = _server(name, entry, project)
+        return _serverless(name, entry, alone, project, elsewhere is not None)
+    if elsewhere:
+        server, engine = None, engine_named(elsewhere["engine"], f"{where}.engine")
+    else:
+        server, engine = _server(name, entry, project)
+    own = server.name if server else ""
     variables = {**engine.variables, **entry.get("variables", {})}
     if set(variables) != {"user", "password"}:
         raise SecretsError(f"{where}.variables: needs exactly user and password, has {sorted(variables) or 'none'}")
@@ -56,28 +63,27 @@ def resolve(name: str, entry: dict[str, Any], project: Project) -> dict[str, Any
 
     used_by = project.consumers(variables.values())
     affected = set().union(*used_by.values())
-    consumers = sorted(affected - {server.name})
+    consumers = sorted(affected - {own})
     for role, variable in variables.items():
-        if not used_by[variable] and (role == "password" or strategy == "pair"):
+        if elsewhere is None and not used_by[variable] and (role == "password" or strategy == "pair"):
             raise SecretsError(f"{where}.variables.{role}: no service of {project.directory} uses {variable}")
     # A user name typed into the Compose file cannot follow an alternating user.
-    literal = sorted(used_by[variables["password"]] - used_by[variables["user"]] - {server.name})
+    literal = sorted(used_by[variables["password"]] - used_by[variables["user"]] - {own})
 
-    environment = server.config.get("environment") or {}
-    user = environment.get(engine.server_user) or engine.default_user
+    seen = _seen(server, engine, entry) if server else elsewhere or {}
     return {
         "name": name,
         "engine": engine.name,
         "modules": engine.modules,
         "type": TYPES[strategy],
         "strategy": strategy,
-        "service": server.name,
-        "image": server.image,
+        "service": seen["service"],
+        "image": seen["image"],
         "port": engine.port,
-        "role": entry.get("role", user),
+        "role": seen["role"],
         "variables": variables,
         # What the server itself reads (at its first start only); none once provisioning has separated them.
-        "server_variables": sorted(variable for variable in used_by if server.name in used_by[variable]),
+        "server_variables": sorted(variable for variable in used_by if own in used_by[variable]),
         "consumers": consumers,
         "literal_user": literal if strategy == "pair" else [],
         "generate": _rule(engine, entry.get("generate", {}), f"{where}.generate"),
@@ -87,7 +93,7 @@ def resolve(name: str, entry: dict[str, Any], project: Project) -> dict[str, Any
     }
 
 
-def _serverless(name: str, entry: dict[str, Any], engine: Engine, project: Project) -> dict[str, Any]:
+def _serverless(name: str, entry: dict[str, Any], engine: Engine, project: Project, spread: bool) -> dict[str, Any]:
     """Return what is known of a credential that no server of the project accepts; its value counts as a password."""
     where = f"secrets_catalog.{name}"
     for key in ("service", "role", "strategy", *(("generate",) if engine.name == "manual" else ())):
@@ -100,7 +106,7 @@ def _serverless(name: str, entry: dict[str, Any], engine: Engine, project: Proje
     variables = {"password": given[parts[0]], **({"user": given["user"]} if "user" in given else {})}
     used_by = project.consumers(variables.values())
     for part, variable in zip((parts[0], "user"), variables.values()):
-        if not used_by[variable]:
+        if not used_by[variable] and not spread:
             raise SecretsError(f"{where}.variables.{part}: no service of {project.directory} uses {variable}")
     return {
         "name": name,
@@ -121,6 +127,30 @@ def _serverless(name: str, entry: dict[str, Any], engine: Engine, project: Proje
         "grace": entry.get("grace", 0),
         "priority": entry.get("priority", engine.priority),
     }
+
+
+def _seen(server: Service, engine: Engine, entry: dict[str, Any]) -> dict[str, Any]:
+    """Return what is seen of a server in its own project alone."""
+    user = (server.config.get("environment") or {}).get(engine.server_user) or engine.default_user
+    return {"service": server.name, "image": server.image, "engine": engine.name, "role": entry.get("role", user)}
+
+
+def candidates(name: str, entry: dict[str, Any], project: Project) -> list[dict[str, Any]]:
+    """Return the services of a project that may be a credential's server, each with ``service``, ``image``, ``engine``,
+    ``role``, and ``named``: whether it is so by its name, not by its image alone."""
+    alone = serverless_engine(name, entry)
+    if alone:
+        return [{"service": "", "image": "", "engine": alone.name, "role": "", "named": False}]
+    declared = engine_named(entry["engine"], f"secrets_catalog.{name}.engine") if "engine" in entry else None
+    wanted = entry.get("service", name)
+    named = wanted in project.services
+    if named:
+        found = [project.services[wanted]]
+    else:
+        engine = None if "service" in entry else declared or engine_of(name)
+        found = [one for one in project.services.values() if engine and engine_of(one.image) == engine]
+    engines = [(one, declared or engine_of(one.image) or engine_of(one.name)) for one in found]
+    return [{**_seen(one, engine, entry), "named": named} for one, engine in engines if engine]
 
 
 def _rule(engine: Engine, given: dict[str, Any], where: str) -> dict[str, Any]:
@@ -174,10 +204,11 @@ def roll_out_plan(
     consumers: list[str],
     options: Mapping[str, ServiceOptions],
     skipped: list[str],
+    spread: bool = False,
 ) -> dict[str, Any]:
     """Return the waves, how each consumer is replaced, and every reason not to begin."""
     unknown = sorted(set(skipped) - set(consumers))
-    if unknown:
+    if unknown and not spread:
         raise SecretsError(f"skip_service={unknown[0]}: not a consumer; there are {', '.join(consumers)}")
     containers: dict[str, list[Container]] = {}
     for container in present:

@@ -24,6 +24,7 @@ ENTRY_KEYS = (
     "engine",
     "generate",
     "grace",
+    "host",
     "interval",
     "priority",
     "role",
@@ -150,7 +151,7 @@ def _entry(where: str, name: Any, given: Any) -> dict[str, Any]:
     if given is None:
         raise SecretsError(f"{where}: must be a mapping; {{}} takes every default")
     entry = _mapping(given, where, ENTRY_KEYS, "{}, which takes every default")
-    for key in ("engine", "service", "role"):
+    for key in ("engine", "service", "role", "host"):
         _text(entry, key, where)
     if "engine" in entry:
         engine_named(entry["engine"], f"{where}.engine")

@@ -44,6 +44,18 @@ options:
     type: list
     elements: str
     default: []
+  survey:
+    description:
+      - Only say which services may be the server of each credential, in RV(servers), and which services there are.
+      - The first of two looks at a deployment that has several hosts.
+    type: bool
+    default: false
+  elsewhere:
+    description:
+      - For a deployment that has several hosts, what RV(servers) says of the server of each credential, by the
+        credential's name; empty where it is on this host. Here a credential need not have a consumer.
+      - O(services) and O(skip_services) are then those of all hosts; what is not on this one is passed over.
+    type: dict
   fingerprint_key:
     description: Key (hexadecimal) of the fingerprints by which values in C(.env) are compared with a store.
     type: str
@@ -123,13 +135,31 @@ image_drift:
   returned: success
   type: list
   elements: str
+own_addresses:
+  description: The addresses of the host itself.
+  returned: when O(elsewhere) is given
+  type: list
+  elements: str
+servers:
+  description: Which services may be the server of each credential, with C(service), C(image), C(engine), C(role) and
+    C(named) (by its name, not by its image alone).
+  returned: when O(survey=true)
+  type: dict
+services:
+  description: The services of the project.
+  returned: when O(survey=true)
+  type: list
+  elements: str
 sealed:
   description: The values found in C(.env), sealed with O(seal_key).
   returned: when O(seal_key) is given
   type: str
 """
 
+import contextlib
+import ipaddress
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
@@ -155,6 +185,16 @@ def fingerprints(key: str | None, values: dict[str, str]) -> dict[str, str]:
     return {name: fingerprint(bytes.fromhex(key), value) for name, value in values.items()}
 
 
+def own_addresses() -> list[str]:
+    """Return the host's own IPv4 and IPv6 addresses, as the kernel knows them; loopback is everybody's."""
+    found = set()
+    with contextlib.suppress(OSError), open("/proc/net/fib_trie", encoding="ascii") as table:
+        found = set(re.findall(r"\|-- ([0-9.]+)\n\s+/32 host LOCAL", table.read()))
+    with contextlib.suppress(OSError), open("/proc/net/if_inet6", encoding="ascii") as table:
+        found |= {str(ipaddress.IPv6Address(bytes.fromhex(row.split()[0]))) for row in table}
+    return sorted(one for one in found if not ipaddress.ip_address(one).is_loopback)
+
+
 def examine(params: dict) -> dict:
     catalog = checked_catalog(params["catalog"])
     names = params["credentials"] or list(catalog)
@@ -163,6 +203,9 @@ def examine(params: dict) -> dict:
             raise SecretsError(f"{name}: not in secrets_catalog; there are {', '.join(catalog)}")
     project = Project.load(DockerCli(), *project_arguments(params))
     check_env(project.env_file)
+    if params["survey"]:
+        servers = {name: catalog_facts.candidates(name, catalog[name], project) for name in names}
+        return {"servers": servers, "services": sorted(project.services)}
     containers = project.containers()
     with ThreadPoolExecutor(max_workers=1) as pool:
         pending = pool.submit(project.pending_changes, containers)
@@ -179,6 +222,8 @@ def examine(params: dict) -> dict:
         "pending_changes": [list(change) for change in changes],
         "image_drift": project.image_drift(containers),
     }
+    if params["elsewhere"] is not None:
+        result["own_addresses"] = own_addresses()
     if params["seal_key"]:
         result["sealed"] = seal(bytes.fromhex(params["seal_key"]), json.dumps(found).encode())
     return result
@@ -188,19 +233,23 @@ def look_up(
     params: dict, project: Project, catalog: dict, names: list[str], containers: list[Container]
 ) -> tuple[dict, dict]:
     """Return the facts of the credentials, and what the env file holds of each one's variables."""
-    services = service_options(params["services"], project.services, project.directory)
+    spread, given = params["elsewhere"] is not None, params["services"]
+    if spread and isinstance(given, dict):
+        given = {name: options for name, options in given.items() if name in project.services}
+    services = service_options(given, project.services, project.directory)
     credentials, found = {}, {}
     for name in names:
-        facts = catalog_facts.resolve(name, catalog[name], project)
+        facts = catalog_facts.resolve(name, catalog[name], project, params["elsewhere"] and params["elsewhere"][name])
         used = [name for variable in facts["variables"].values() for name in (variable, INIT_PREFIX + variable)]
         present = read_env(project.env_file, used)
-        server = facts["service"]
-        running = next((c for c in containers if c.service == server and c.running), None)
+        # A service of that name on another host than the server's is something else.
+        own = "" if spread and params["elsewhere"][name] else facts["service"]
+        running = next((c for c in containers if c.service == own and c.running), None)
         facts["env"] = {"fingerprints": fingerprints(params["fingerprint_key"], present)}
         facts["server"] = {"id": running.id} if running else None
-        facts["has_data"] = not server or any(c.service == server for c in containers) or project.has_data(server)
+        facts["has_data"] = not own or any(c.service == own for c in containers) or project.has_data(own)
         facts["plan"] = catalog_facts.roll_out_plan(
-            project, containers, server, facts["consumers"], services, params["skip_services"]
+            project, containers, own, facts["consumers"], services, params["skip_services"], spread
         )
         found[name] = present
         credentials[name] = facts
@@ -215,6 +264,8 @@ def main() -> None:
             "services": {"type": "dict", "default": {}},
             "credentials": {"type": "list", "elements": "str", "default": []},
             "skip_services": {"type": "list", "elements": "str", "default": []},
+            "survey": {"type": "bool", "default": False},
+            "elsewhere": {"type": "dict"},
             "fingerprint_key": {"type": "str", "no_log": True},
             "seal_key": {"type": "str", "no_log": True},
         },

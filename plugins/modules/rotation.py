@@ -87,6 +87,10 @@ options:
     description: Replace consumers that have neither health check nor log pattern.
     type: bool
     default: false
+  end_sessions:
+    description: Go on at O(step=drain) where sessions still use the old value; they end with it.
+    type: bool
+    default: false
   take_lock:
     description: The rotation whose lock may be taken by force, because its owner is known to be gone.
     type: str
@@ -106,6 +110,9 @@ options:
     type: dict
     default: {}
     suboptions:
+      hosts:
+        description: On how many hosts containers are replaced at the same time, 1 by default.
+        type: int
       parallel:
         description: How many services of a wave are replaced at the same time.
         type: int

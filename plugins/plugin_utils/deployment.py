@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import datetime
 import getpass
 import json
@@ -15,20 +15,21 @@ import secrets
 import shlex
 import socket
 import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ansible import constants
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import unseal
-from ansible_collections.chat4all.secrets.plugins.module_utils.state import boot_id, person
+from ansible_collections.chat4all.secrets.plugins.module_utils.state import LEASE, boot_id, person
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.hosts import Host, everywhere, members, on_host
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.placing import Place, homes, placed, places
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.store import Store
 
-COLLECTION = "chat4all.secrets"
 STORE_NAME = ".secrets-store.yml"
-STATE_FOLDER = ".chat4all"
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "project_dir": {"type": "path", "required": True},
@@ -81,7 +82,7 @@ def is_gone(holder: str) -> bool:
 
 
 class Deployment:
-    """One deployment as an action plugin sees it.
+    """One deployment as an action plugin sees it, on one host or on several.
 
     ``arguments`` are the action's own, checked against ``ARGUMENTS``.
     """
@@ -91,15 +92,51 @@ class Deployment:
         self.arguments = arguments
         self.task_vars = task_vars
         self.host = str(task_vars.get("inventory_hostname", "localhost"))
+        self.first = Host(self.host, action, task_vars, arguments)
         self.check_mode = bool(action._task.check_mode)
-        self.state_dir = os.path.join(arguments["project_dir"], STATE_FOLDER)
+        self.state_dir = self.first.state_dir
+        self._hosts: list[Host] = []
         self._store: Store | None = None
+
+    # -- hosts
+
+    @property
+    def hosts(self) -> list[Host]:
+        """All hosts in the inventory's order; the first one is where this action runs."""
+        if not self._hosts:
+            others = [name for name in members(self.action, self.task_vars) if name != self.host]
+            self.first.spread = bool(others)
+            self._hosts = [
+                self.first,
+                *(on_host(self.action, name, self.task_vars, self.arguments) for name in others),
+            ]
+        return self._hosts
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether there are several hosts."""
+        return len(self.hosts) > 1
+
+    def named(self, name: str) -> Host:
+        """Return the host of that name."""
+        for host in self.hosts:
+            if host.name == name:
+                return host
+        raise SecretsError(f"{name}: no host of this play; there are {', '.join(host.name for host in self.hosts)}")
+
+    def home(self, facts: dict[str, Any]) -> Host:
+        """Return the host where a credential's server is."""
+        return self.named(facts["host"])
+
+    def places(self, facts: dict[str, Any]) -> list[tuple[Host, Place]]:
+        """Return where a credential is published and rolled out: the server's host, and those of its consumers."""
+        return [(self.named(place["host"]), place) for place in places(facts)]
 
     # -- output
 
-    def line(self, step: str, text: str) -> None:
+    def line(self, step: str, text: str, host: str = "") -> None:
         """Show one line of the run."""
-        Display().display(report.line(self.host, step, text))
+        Display().display(report.line(host or self.host, step, text))
 
     def show(self, lines: list[str], color: str | None = None) -> None:
         """Show a block of lines."""
@@ -109,101 +146,179 @@ class Deployment:
     # -- modules
 
     def require_discretion(self) -> None:
-        """Refuse to work where Ansible would show a module's arguments: on the target's disk, or in its own output."""
-        if not self.action._is_pipelining_enabled("new"):
-            raise SecretsError(
-                f"{self.host}: pipelining is off, so secrets would be written to temporary files there; "
-                "set ANSIBLE_PIPELINING=true (and not ANSIBLE_KEEP_REMOTE_FILES)"
-            )
-        if constants.DEFAULT_DEBUG:
-            raise SecretsError(
-                f"{self.host}: ANSIBLE_DEBUG prints the arguments of modules, secrets among them; unset it, "
-                "-vvvv shows all but these"
-            )
+        """Refuse to work where Ansible would show a module's arguments: on a target's disk, or in its own output."""
+        for host in self.hosts:
+            host.require_discretion()
 
     def would(self, name: str, **arguments: Any) -> dict[str, Any]:
-        """Return what a module would do: it runs in check mode, and refuses what it would refuse."""
-        task = self.action._task
-        kept, task.check_mode = task.check_mode, True
-        try:
-            return self.module(name, **arguments)
-        finally:
-            task.check_mode = kept
+        """Return what a module would do on the first host: it refuses what it would refuse."""
+        return self.first.would(name, **arguments)
 
     def module(self, name: str, **arguments: Any) -> dict[str, Any]:
-        """Run a module on the target and return its result; its failure is raised as one line."""
-        result = self.action._execute_module(
-            module_name=f"{COLLECTION}.{name}",
-            module_args={key: value for key, value in arguments.items() if value is not None},
-            task_vars=self.task_vars,
-        )
-        if result.get("failed"):
-            details = {key: value for key, value in result.items() if key in ("service", "reason", "log", "foreign")}
-            raise SecretsError(self._reason(name, result), **details)
-        return result
-
-    @staticmethod
-    def _reason(name: str, result: dict[str, Any]) -> str:
-        """Return why a module failed, in one line."""
-        if result.get("msg"):
-            return str(result["msg"]).strip().splitlines()[0]
-        # It broke instead of failing: the last line of what it left says most.
-        event = getattr(result.get("exception"), "event", None)
-        broken = str(getattr(event, "msg", "") or result.get("module_stderr") or result.get("exception") or "silently")
-        return f"the module {name} broke: {broken.strip().splitlines()[-1]}"
+        """Run a module on the first host and return its result; its failure is raised as one line."""
+        return self.first.module(name, **arguments)
 
     def state(self, action: str, **arguments: Any) -> dict[str, Any]:
-        """Read or change what the target remembers of this deployment."""
-        return self.module("deployment_state", path=self.state_dir, action=action, **arguments)
+        """Read or change what the targets remember of this deployment; returns what the first one does, and what only
+        another one still does."""
+        return _together(self.hosts, self._states(self.hosts, action, **arguments))
+
+    @staticmethod
+    def _states(hosts: list[Host], action: str, **arguments: Any) -> list[dict[str, Any]]:
+        def ask(host: Host) -> dict[str, Any]:
+            return host.module("deployment_state", path=host.state_dir, action=action, **arguments)
+
+        return everywhere(hosts, ask)
 
     def memory(self) -> dict[str, Any]:
-        """Return what the target remembers; raises where the store is older than the one that it has seen."""
+        """Return what the targets remember; raises where the store is older than the one that they have seen."""
         return self.state("read", store_id=self.store.id, serial=self.store.serial)
 
     def holder(self, rotation: str) -> dict[str, Any]:
         """Return as whom this run works on the deployment: for which rotation, and with which store."""
         return {"rotation": rotation, "owner": owner(), "store_id": self.store.id, "serial": self.store.serial}
 
-    def take(self, holder: dict[str, Any], **arguments: Any) -> dict[str, Any]:
-        """Take the deployment's lock and return what the target remembers.
+    def take(self, holder: dict[str, Any], forget: bool = True, **arguments: Any) -> dict[str, Any]:
+        """Take the deployment's lock and return what the targets remember.
 
-        A lock whose owner is known to be gone is taken over.
+        Whoever has the first host's is not disturbed on the others: where one of these is refused, all that were taken
+        are let go. A lock whose owner is known to be gone is taken over.
         """
+        taken = [self._take(self.first, holder, arguments)]
+        if self.is_spread:
+            try:
+                taken += everywhere(self.hosts[1:], lambda host: self._take(host, holder, arguments))
+            except (SecretsError, AnsibleConnectionFailure):
+                self.let_go(holder, forget)
+                raise
+        for dead in dict.fromkeys(one["took_over"] for one in taken if one["took_over"]):
+            self.line("open", f"the lock of {dead} was dead: taken over")
+        return _together(self.hosts, taken)
+
+    @staticmethod
+    def _take(host: Host, holder: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+        given = {"path": host.state_dir, **arguments}
         try:
-            taken = self.state("take", **holder, **arguments)
+            return host.module("deployment_state", action="take", **holder, **given)
         except SecretsError:
-            other = (self.state("read")["lock"] or {}).get("owner", "")
+            memory = host.module("deployment_state", action="read", path=host.state_dir)
+            other = (memory["lock"] or {}).get("owner", "")
             if not is_gone(other):
                 raise
-            taken = self.state("take", **holder, **arguments, dead_owner=other)
-        if taken["took_over"]:
-            self.line("open", f"the lock of {taken['took_over']} was dead: taken over")
-        return taken
+            return host.module("deployment_state", action="take", **holder, **given, dead_owner=other)
 
     def release(self, holder: dict[str, Any], **arguments: Any) -> dict[str, Any]:
-        """End the deployment's lock, and have the target remember the store's serial; returns what it remembers."""
+        """End the deployment's lock, and have the targets remember the store's serial; returns what they remember."""
         return self.state("release", **holder, **arguments)
 
-    def project(self) -> dict[str, Any]:
-        """Return the options by which modules are told the Compose project."""
-        return {key: self.arguments[key] for key in ("project_dir", "compose_files", "env_file")}
+    def let_go(self, holder: dict[str, Any], forget: bool) -> None:
+        """End the lock wherever this run has it and that can be done."""
 
-    def catalog_info(self, credentials: list[str], **arguments: Any) -> dict[str, Any]:
-        """Resolve credentials against the Compose project."""
-        return self.module(
-            "catalog_info",
-            **self.project(),
-            catalog=self.arguments["catalog"],
-            services=self.arguments["services"],
-            credentials=credentials,
-            **arguments,
-        )
+        def end(host: Host) -> None:
+            with contextlib.suppress(SecretsError, AnsibleConnectionFailure):
+                self._states([host], "release", **holder, forget=forget)
+
+        everywhere(self.hosts, end)
+
+    @contextlib.contextmanager
+    def kept(self, holder: dict[str, Any]) -> Iterator[None]:
+        """Renew the lease on every host while something takes long on one of them."""
+        if not self.is_spread:
+            yield
+            return
+        ended = threading.Event()
+        hosts = [host.beside() for host in self.hosts]
+
+        def keep() -> None:
+            while not ended.wait(LEASE / 4):
+                for host in hosts:
+                    # Where a module is at work, it renews the lease itself; who has lost it is told by the next step.
+                    with contextlib.suppress(Exception):
+                        self._states([host], "keep", **holder)
+
+        thread = threading.Thread(target=keep, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def project(self) -> dict[str, Any]:
+        """Return the options by which modules are told the first host's Compose project."""
+        return self.first.project()
+
+    def catalog_info(
+        self, credentials: list[str], skip_services: Sequence[str] = (), **arguments: Any
+    ) -> dict[str, Any]:
+        """Resolve credentials against the Compose projects of all hosts."""
+        if not self.is_spread:
+            info = self.first.module(
+                "catalog_info",
+                **self.project(),
+                catalog=self.arguments["catalog"],
+                services=self.arguments["services"],
+                credentials=credentials,
+                skip_services=list(skip_services),
+                **arguments,
+            )
+            return placed([(self.host, info)])
+
+        def ask(host: Host, **more: Any) -> dict[str, Any]:
+            given = {**host.project(), "catalog": self.arguments["catalog"], "credentials": credentials, **more}
+            return host.module("catalog_info", **given)
+
+        names = [host.name for host in self.hosts]
+        surveys = dict(zip(names, everywhere(self.hosts, lambda host: ask(host, survey=True)), strict=True))
+        self._check_services({name: seen["services"] for name, seen in surveys.items()})
+        found = homes(self.arguments["catalog"], surveys)
+
+        def resolve(host: Host) -> dict[str, Any]:
+            elsewhere = {name: {} if home == host.name else seen for name, (home, seen) in found.items()}
+            here = [one.rpartition("/")[2] for one in skip_services if one.rpartition("/")[0] in ("", host.name)]
+            return ask(host, elsewhere=elsewhere, services=host.arguments["services"], skip_services=here, **arguments)
+
+        infos = everywhere(self.hosts, resolve)
+        info = placed(list(zip(names, infos, strict=True)), {name: home for name, (home, _seen) in found.items()})
+        consumers = {one for facts in info["credentials"].values() for one in facts["consumers"]}
+        for one in skip_services:
+            if not consumers & {one, *(f"{name}/{one}" for name in names)}:
+                raise SecretsError(f"skip_service={one}: not a consumer; there are {', '.join(sorted(consumers))}")
+        return info
+
+    def _check_services(self, services: dict[str, list[str]]) -> None:
+        """Refuse an exception for a service that no host has."""
+        known = set().union(*services.values())
+        for host in self.hosts:
+            given = host.arguments["services"]
+            for name in given if isinstance(given, dict) else ():
+                if name not in known:
+                    raise SecretsError(
+                        f"secrets_services.{name}: no such service on {' or '.join(services)}; "
+                        f"there are {', '.join(sorted(known))}"
+                    )
 
     def values_found(self) -> tuple[dict[str, Any], dict[str, dict[str, str]]]:
         """Return the facts of the whole catalog, and what ``.env`` holds of each credential's variables today."""
         key = secrets.token_bytes(32)
         info = self.catalog_info([], seal_key=key.hex(), fingerprint_key=self.store.fingerprint_key.hex())
-        return info, json.loads(unseal(key, info.pop("sealed")))
+        sealed = info.pop("sealed")
+        opened = {host: json.loads(unseal(key, text)) for host, text in sealed.items()}
+        found = {name: self._agreed(facts, opened) for name, facts in info["credentials"].items()}
+        return info, found
+
+    def _agreed(self, facts: dict[str, Any], opened: dict[str, dict[str, dict[str, str]]]) -> dict[str, str]:
+        """Return what all hosts' ``.env`` hold of a credential; of what the store does not know yet they have to agree."""
+        name, found, origin = facts["name"], dict[str, str](), dict[str, str]()
+        for place in places(facts):
+            for variable, value in opened[place["host"]][name].items():
+                if found.setdefault(variable, value) != value and not self.stored(name):
+                    raise SecretsError(
+                        f"{name}: .env holds another {variable} on {place['host']} than on {origin[variable]}, and "
+                        "nobody knows which is right; make them the same"
+                    )
+                origin.setdefault(variable, place["host"])
+        return found
 
     # -- store
 
@@ -277,16 +392,24 @@ class Deployment:
         """Return what the credential's variables hold where a slot is published."""
         return {variable: slot[part] for part, variable in facts["variables"].items()}
 
-    def env_values(self, facts: dict[str, Any], entry: dict[str, Any], slot: dict[str, Any]) -> dict[str, str]:
+    def env_values(
+        self, facts: dict[str, Any], entry: dict[str, Any], slot: dict[str, Any], place: Place | None = None
+    ) -> dict[str, str]:
         """Return the variables of ``.env`` that hold a slot's values, and those of the server's first start."""
-        return {**self.slot_values(facts, slot), **entry.get("init", {})}
+        away = place is not None and place["host"] != facts["host"]
+        return {**self.slot_values(facts, slot), **({} if away else entry.get("init", {}))}
 
-    def published(self, facts: dict[str, Any], entry: dict[str, Any]) -> str | None:
+    def published(self, facts: dict[str, Any], entry: dict[str, Any], place: Place | None = None) -> str | None:
         """Return the slot (``current``, ``pending``, ``dropped``) whose values ``.env`` holds; ``None`` where it is none.
 
-        A variable that ``.env`` lacks contradicts nothing.
+        A variable that ``.env`` lacks contradicts nothing. On several hosts it is the first one's, or that of ``place``,
+        and ``None`` where any host's holds others.
         """
-        fingerprints = facts["env"]["fingerprints"]
+        wanted = [place] if place else places(facts)
+        found = [self._published(facts, entry, one["env"]["fingerprints"]) for one in wanted]
+        return found[0] if all(found) else None
+
+    def _published(self, facts: dict[str, Any], entry: dict[str, Any], fingerprints: dict[str, str]) -> str | None:
         for label in ("current", "pending", "dropped"):
             slot = entry.get(label)
             if slot and all(
@@ -296,9 +419,34 @@ class Deployment:
                 return label
         return None
 
-    def publish(self, path: str, values: dict[str, str], **arguments: Any) -> dict[str, Any]:
-        """Write values to the project's env file in one atomic rename."""
-        return self.module("env_file", path=path, values=values, state_dir=self.state_dir, **arguments)
+    def publish(self, writes: list[tuple[Host, dict[str, Any]]], **arguments: Any) -> list[dict[str, Any]]:
+        """Write values to the projects' env files, each in one atomic rename; returns what was done on each host.
+
+        ``writes``: for each host the arguments of the module env_file. On several hosts nothing is written before each
+        of them has said that it would.
+        """
+        given = {host.name: {**own, **arguments, "state_dir": host.state_dir} for host, own in writes}
+        hosts = [host for host, _own in writes]
+        if len(hosts) > 1:
+            everywhere(hosts, lambda host: host.would("env_file", **given[host.name]))
+        return everywhere(hosts, lambda host: host.module("env_file", **given[host.name]))
+
+
+def _together(hosts: list[Host], memories: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the first host remembers, and what only another one still does: it was cut off, or they were."""
+    first = dict(memories[0])
+    for host, other in zip(hosts[1:], memories[1:], strict=True):
+        first["lock"] = first["lock"] or other["lock"]
+        first["record"] = first["record"] or other["record"]
+        known = {record.get("rotation") for record in first["records"]}
+        first["records"] = [one for one in other["records"] if one.get("rotation") not in known] + first["records"]
+        first["outcomes"] = {**other["outcomes"], **first["outcomes"]}
+        first["highest_serial"] = max(first["highest_serial"], other["highest_serial"])
+        first["took_over"] = first["took_over"] or other["took_over"]
+        if other["ledger"]["problem"] and not first["ledger"]["problem"]:
+            problem = f"{other['ledger']['problem']} (on {host.name})"
+            first["ledger"] = {"entries": first["ledger"]["entries"], "problem": problem}
+    return first
 
 
 class ProgressReader(threading.Thread):
@@ -309,15 +457,15 @@ class ProgressReader(threading.Thread):
 
     INTERVAL = 0.5
 
-    def __init__(self, deployment: Deployment, path: str, step: str) -> None:
+    def __init__(self, deployment: Deployment, path: str, step: str, host: Host | None = None) -> None:
         super().__init__(daemon=True)
         self.deployment = deployment
+        self.host = host or deployment.first
         self.path = path
         self.step = step
         self.offset = 0
         self.ended = threading.Event()
-        self.action = copy.copy(deployment.action)
-        self.action._connection = copy.copy(deployment.action._connection)
+        self.action = self.host.beside().action
 
     def run(self) -> None:
         while not self.ended.wait(self.INTERVAL):
@@ -333,7 +481,7 @@ class ProgressReader(threading.Thread):
         complete = text[: text.rfind("\n") + 1]
         self.offset += len(complete.encode())
         for row in complete.splitlines():
-            self.deployment.line(self.step, json.loads(row)["text"])
+            self.deployment.line(self.step, json.loads(row)["text"], self.host.name)
 
     def __enter__(self) -> ProgressReader:
         self.start()

@@ -10,6 +10,7 @@ import contextlib
 import secrets
 from typing import Any
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.chat4all.secrets.plugins.module_utils.adoption import is_placeholder
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import INIT_PREFIX
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
@@ -44,7 +45,7 @@ class Provisioning:
         # What cannot be separated is refused before store and .env are written.
         for facts in info["credentials"].values():
             if facts["server_variables"]:
-                deployment.would("compose_pin", **self._pin(facts))
+                deployment.home(facts).would("compose_pin", **self._pin(facts))
         entries = {name: self.entry_for(facts, found[name], accepting) for name, facts in info["credentials"].items()}
         changed = sorted(name for name, entry in entries.items() if entry != deployment.stored(name))
         if not deployment.check_mode:
@@ -72,23 +73,32 @@ class Provisioning:
     def render(self) -> dict[str, Any]:
         """Write ``.env``, ``.env.example`` and the ``.gitignore`` lines."""
         deployment = self.deployment
-        values: dict[str, str] = {}
-        for name, facts in self.arguments["info"]["credentials"].items():
+        info = self.arguments["info"]
+        # One host has an .env even where no credential is in it.
+        first = [] if deployment.is_spread else [(deployment.first, info["project"]["env_file"])]
+        writes = {host.name: (host, {"path": path, "values": {}}) for host, path in first}
+        for name, facts in info["credentials"].items():
             entry = deployment.stored(name)
             if not entry:  # only under --check, on a store that does not exist yet
                 continue
-            slot = deployment.published(facts, entry)
-            if slot is None and self.arguments["drift"] != "replace":
-                raise SecretsError(
-                    f"DRIFT {name}: .env holds another {' or '.join(sorted(facts['variables'].values()))} than the "
-                    "store; to put the store's value back: -e drift=replace; to take .env's over: -e drift=accept"
-                )
-            values.update(deployment.env_values(facts, entry, entry[slot or "current"]))
-        path = self.arguments["info"]["project"]["env_file"]
-        result = deployment.publish(path, values, example=True, gitignore=True)
-        if result["changed"]:
-            deployment.line("render", ", ".join(result["added"] + result["updated"]) or "mode and owner")
-        return {"changed": result["changed"], "diff": result.get("diff", [])}
+            for host, place in deployment.places(facts):
+                slot = deployment.published(facts, entry, place)
+                if slot is None and self.arguments["drift"] != "replace":
+                    where = f" on {host.name}" if deployment.is_spread else ""
+                    raise SecretsError(
+                        f"DRIFT {name}: .env{where} holds another {' or '.join(sorted(facts['variables'].values()))} than "
+                        "the store; to put the store's value back: -e drift=replace; to take .env's over: -e drift=accept"
+                    )
+                _host, write = writes.setdefault(host.name, (host, {"path": place["env_file"], "values": {}}))
+                write["values"].update(deployment.env_values(facts, entry, entry[slot or "current"], place))
+        results = deployment.publish(list(writes.values()), example=True, gitignore=True)
+        for name, result in zip(writes, results, strict=True):
+            if result["changed"]:
+                deployment.line("render", ", ".join(result["added"] + result["updated"]) or "mode and owner", name)
+        return {
+            "changed": any(result["changed"] for result in results),
+            "diff": [one for result in results for one in result.get("diff", [])],
+        }
 
     def separate(self) -> dict[str, Any]:
         """Keep every server's first-start values apart, so that a new value never recreates the server."""
@@ -97,27 +107,30 @@ class Provisioning:
         for facts in self.arguments["info"]["credentials"].values():
             if not facts["server_variables"]:
                 continue
-            result = deployment.module("compose_pin", **self._pin(facts))
+            result = deployment.home(facts).module("compose_pin", **self._pin(facts))
             changed = changed or result["changed"]
             if result["changed"]:
-                deployment.line("separate", f"{result['path']}: pins {facts['service']}'s first-start values")
+                deployment.line(
+                    "separate", f"{result['path']}: pins {facts['service']}'s first-start values", facts["host"]
+                )
         # The target remembers the serial only now that nothing is missing there.
         if not deployment.check_mode:
             deployment.release(deployment.holder(LOCK))
         return {"changed": changed}
 
     def _pin(self, facts: dict[str, Any]) -> dict[str, Any]:
+        home = self.deployment.home(facts)
         return {
-            **self.deployment.project(),
+            **home.project(),
             "service": facts["service"],
             "variables": {variable: INIT_PREFIX + variable for variable in facts["server_variables"]},
-            "state_dir": self.deployment.state_dir,
+            "state_dir": home.state_dir,
         }
 
     def stop(self) -> None:
         """Let others work after a failure."""
         if not self.deployment.check_mode:
-            with contextlib.suppress(SecretsError):
+            with contextlib.suppress(SecretsError, AnsibleConnectionFailure):
                 self.deployment.state("release", rotation=LOCK, owner=owner())
 
     def entry_for(self, facts: dict[str, Any], found: dict[str, str], accepting: bool = False) -> dict[str, Any]:

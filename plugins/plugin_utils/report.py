@@ -59,6 +59,12 @@ def to_end(name: str) -> str:
     return f"end the old value of {name} where it was issued, then: {ending(name)}"
 
 
+def service(consumer: str) -> str:
+    """Return a consumer's service as Compose is told it: of several hosts, ``app1/mailer`` is ``mailer`` on app1."""
+    host, _slash, name = consumer.rpartition("/")
+    return f"{name} on {host}" if host else name
+
+
 def line(host: str, step: str, text: str) -> str:
     """Return one line of a run."""
     return f"{clock()} {host:<5} {step.replace('_', ' '):<9} {text}"
@@ -85,7 +91,6 @@ def small_plan(name: str, project: dict[str, Any], resume: str, going: str) -> l
 def plan(
     facts: dict[str, Any],
     project: dict[str, Any],
-    host: str,
     user: str,
     new_user: str,
     resume: str,
@@ -104,11 +109,13 @@ def plan(
     else:
         change = f"user {user}, new password in place"
     if change:
-        lines += field("server", f"{host}:{facts['service']} ({image})   {change}")
+        lines += field("server", f"{facts['host']}:{facts['service']} ({image})   {change}")
     if resume:
         lines += field("resume", resume)
     lines += field("effect", _effect(facts))
-    lines += field("publish", f"{project['env_file']} on {host}: " + ", ".join(sorted(facts["variables"].values())))
+    for place in facts["places"]:
+        variables = ", ".join(sorted(facts["variables"].values()))
+        lines += field("publish", f"{place['env_file']} on {place['host']}: {variables}")
     override = [path.rsplit("/", 1)[-1] for path in project["files"] if ".override." in path]
     if override and facts["service"]:
         lines += field("override", f"{', '.join(override)}: pins {facts['service']}'s first-start values")
@@ -173,7 +180,7 @@ def summary(facts: dict[str, Any], user: str, outcome: dict[str, Any]) -> list[s
         f"{outcome['word']}  {facts['name']}   {duration(outcome['seconds'])}   {evidence}   gaps: {gaps}",
         f"  {moved}   {old}   next due {outcome['due']}",
     ]
-    tasks = [f"{name} keeps the old value: once it can start, docker compose up -d {name}" for name in skipped]
+    tasks = [f"{name} keeps the old value: once it can start, docker compose up -d {service(name)}" for name in skipped]
     if facts["type"] == "person" and not outcome["refused_at"]:
         tasks.append(to_end(facts["name"]))
     elif not outcome["refused_at"]:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.generate import generate
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import boot_seconds
@@ -27,6 +28,8 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import
     ProgressReader,
     now,
 )
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.hosts import Host, Unreachable, everywhere
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.placing import Place, clients
 
 # Seconds without a session of the old user before it counts as drained, and how long that may take.
 DRAIN = {"quiet": 2, "timeout": 60}
@@ -157,10 +160,12 @@ class Rotation:
         return self.deployment.release(self.holder, outcome={self.name: {"result": result, **outcome}}, ledger=ledger)
 
     def credential_info(self, facts: dict[str, Any], entry: dict[str, Any], **arguments: Any) -> dict[str, Any]:
-        return self.deployment.module(f"{facts['modules']}_credential_info", **self._server(facts, entry), **arguments)
+        home = self.deployment.home(facts)
+        return home.module(f"{facts['modules']}_credential_info", **self._server(facts, entry), **arguments)
 
     def credential(self, state: str, slot: dict[str, Any], entry: dict[str, Any], **arguments: Any) -> dict[str, Any]:
-        return self.deployment.module(
+        home = self.deployment.home(self.facts)
+        return home.module(
             f"{self.facts['modules']}_credential",
             **self._server(self.facts, entry),
             state=state,
@@ -169,14 +174,19 @@ class Rotation:
             current=_login(entry["current"]),
             # In place the one user stays what it is, and needs nobody beside it.
             admin_login=entry.get("admin") if self.facts["strategy"] == "pair" else None,
-            state_dir=self.deployment.state_dir,
+            state_dir=home.state_dir,
             holder=self.holder,
             **arguments,
         )
 
+    def skipped(self, facts: dict[str, Any]) -> set[str]:
+        """Return the consumers that keep what they have: named as such, or on several hosts by their service alone."""
+        given = set(self.arguments["skip_services"])
+        return {name for name in facts["consumers"] if given & {name, name.rpartition("/")[2]}}
+
     def _server(self, facts: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
         if not facts["server"]:
-            raise SecretsError(f"{facts['service']} is not running on {self.deployment.host}; start it first")
+            raise SecretsError(f"{facts['service']} is not running on {facts['host']}; start it first")
         return {
             "container": facts["server"]["id"],
             "host": facts["service"],
@@ -230,6 +240,7 @@ class Rotation:
         else:
             memory = deployment.take(
                 self.holder,
+                forget=not held,
                 take_lock=self.arguments["take_lock"],
                 record={"credential": self.name, "rotation": self.id},
                 ledger=self.records("open", state="resumed", slot=entry.get("pending")) if held else [],
@@ -237,11 +248,11 @@ class Rotation:
         self.opened["clock"] = memory["clock"]
         try:
             return self._look(entry, phase, memory, record_of(self.name, memory) if held else None)
-        except SecretsError:
-            if not deployment.check_mode:
+        except (SecretsError, AnsibleConnectionFailure) as error:
+            lost = isinstance(error, AnsibleConnectionFailure) and not deployment.is_spread
+            if not deployment.check_mode and not lost:
                 # What is unfinished stays remembered; only the lock goes.
-                with contextlib.suppress(SecretsError):
-                    deployment.release(self.holder, forget=not held)
+                deployment.let_go(self.holder, forget=not held)
             raise
 
     def _close(self, entry: dict[str, Any], rotation: str) -> dict[str, Any]:
@@ -276,7 +287,12 @@ class Rotation:
         published = deployment.published(facts, entry)
         replacing = self.arguments["drift"] == "replace"
         if not published and not replacing:
-            raise self._drift(sorted(facts["variables"].values()))
+            drifted = [
+                place["host"]
+                for _host, place in deployment.places(facts)
+                if not deployment.published(facts, entry, place)
+            ]
+            raise self._drift(sorted(facts["variables"].values()), drifted)
         self._server(facts, entry)  # consumers of a server that is down are unhealthy: it is the reason
         logins = self.log_in(facts, entry, "current", "pending")["logins"]
         self.opened["own_refusals"] = sum(login["status"] == "rejected" for login in logins.values())
@@ -296,12 +312,12 @@ class Rotation:
                     f"wait, or end it now: {report.command('revoke', revoke=name, end_grace='true')}"
                 )
         stale = [service for service, _change in info["pending_changes"] if service in facts["consumers"]]
-        skipped = set(self.arguments["skip_services"])
+        skipped = self.skipped(facts)
         if phase == "revoke" and stale and skipped.issuperset(stale) and "step" in unfinished:
             return self._close(entry, self.id)
         if stale and phase in ("revoke", "revoke_first"):
             raise SecretsError(
-                f"{stale[0]} still has the old value, which is to end; docker compose up -d {stale[0]}, "
+                f"{stale[0]} still has the old value, which is to end; docker compose up -d {report.service(stale[0])}, "
                 "then run this again"
             )
         self._refuse(facts, info, resuming=restored or replacing or phase in ("back", "forward"))
@@ -326,8 +342,7 @@ class Rotation:
             accepted = restored or logins["current"]["status"] == "accepted"
             deployment.line("open", f"{self._greeting(user, accepted)}; lock {self.id}")
         found = {
-            "addresses": info["addresses"],
-            "env_file": info["project"]["env_file"],
+            "hosts": info["hosts"],
             "phase": phase,
         }
         return {"changed": False, **self.opened, **found}
@@ -362,16 +377,16 @@ class Rotation:
         resume: str,
         memory: dict[str, Any],
     ) -> list[str]:
-        host, last = self.deployment.host, memory["outcomes"].get(self.name, {})
+        last = memory["outcomes"].get(self.name, {})
         if self.opened["purpose"] != "rotate" or phase in ("back", "revoke"):
             disabled = f"; {new_user} is disabled" if facts["strategy"] == "pair" else ""
             going = f"back to {user}{disabled}" if phase == "back" else "the old value ends"
             return report.small_plan(self.name, project, resume, going)
-        return report.plan(facts, project, host, user, new_user, resume, last)
+        return report.plan(facts, project, user, new_user, resume, last)
 
     def _refuse(self, facts: dict[str, Any], info: dict[str, Any], resuming: bool) -> None:
         """Raise the first reason not to begin; nothing has been touched yet."""
-        skipped = self.arguments["skip_services"]
+        skipped = self.skipped(facts)
         if facts["literal_user"]:
             service, variable = facts["literal_user"][0], facts["variables"]["user"]
             raise SecretsError(
@@ -498,16 +513,20 @@ class Rotation:
             self.deployment.line("set", f"{user} has the new password; the old one is refused from now on")
         return {"changed": result["changed"], "login": result["login"]}
 
-    def _publish(self, label: str, *replaced: str, **arguments: Any) -> dict[str, Any]:
-        """Have ``.env`` hold a slot's values, unless it holds others than those of the slots ``replaced``."""
+    def _publish(self, label: str, *replaced: str, **arguments: Any) -> list[dict[str, Any]]:
+        """Have every ``.env`` hold a slot's values, unless it holds others than those of the slots ``replaced``."""
         entry = self.entry()
         slots = [self.slot(entry, label), *[entry[other] for other in (*replaced, "dropped") if entry.get(other)]]
+        deployment, facts = self.deployment, self.facts
+        writes = [
+            (host, {"path": place["env_file"], "values": deployment.env_values(facts, entry, slots[0], place)})
+            for host, place in deployment.places(facts)
+        ]
         with self._naming_drift():
-            return self.deployment.publish(
-                self.opened["env_file"],
-                self.deployment.env_values(self.facts, entry, slots[0]),
+            return deployment.publish(
+                writes,
                 replaces={} if self.arguments["drift"] == "replace" else self._known(*slots),
-                fingerprint_key=self.deployment.store.fingerprint_key.hex(),
+                fingerprint_key=deployment.store.fingerprint_key.hex(),
                 holder=self.holder,
                 **arguments,
             )
@@ -525,11 +544,12 @@ class Rotation:
         except SecretsError as error:
             if not error.details.get("foreign"):
                 raise
-            raise self._drift(error.details["foreign"]) from None
+            raise self._drift(error.details["foreign"], [error.details["host"]]) from None
 
-    def _drift(self, variables: list[str]) -> SecretsError:
+    def _drift(self, variables: list[str], hosts: list[str]) -> SecretsError:
+        where = f" on {' and '.join(hosts)}" if self.deployment.is_spread else ""
         return SecretsError(
-            f"DRIFT {self.name}: .env holds another {' or '.join(variables)} than the store; "
+            f"DRIFT {self.name}: .env{where} holds another {' or '.join(variables)} than the store; "
             f"to put the store's value back: {report.command('provision', drift='replace')}; "
             "to take .env's value over: -e drift=accept"
         )
@@ -553,38 +573,71 @@ class Rotation:
     def publish(self) -> dict[str, Any]:
         """Write user name and password to .env together."""
         pending = self.slot(self.entry(), "pending")
-        result = self._publish("pending", "current", ledger=self.records("test", "publish", slot=pending))
-        self.deployment.line("publish", "1 file" if result["changed"] else "1 file, written before")
-        return {"changed": result["changed"]}
+        results = self._publish("pending", "current", ledger=self.records("test", "publish", slot=pending))
+        changed = any(result["changed"] for result in results)
+        what = "1 file" if len(results) == 1 else f"{len(results)} files"
+        if self.deployment.is_spread:
+            what += f", on {', '.join(place['host'] for _host, place in self.deployment.places(self.facts))}"
+        self.deployment.line("publish", what if changed else f"{what}, written before")
+        return {"changed": changed}
 
     def roll_out(self) -> dict[str, Any]:
         """Replace the stale consumers in waves, each verified before its old container goes."""
-        result = self._replace("roll_out", "pending")
-        gaps = {name: done["gap_s"] for name, done in result["services"].items() if done.get("gap_s")}
-        return {"changed": result["changed"], "gaps": gaps, "addresses": result["addresses"]}
+        replaced = self._replace("roll_out", "pending")
+        return {
+            "changed": any(result["changed"] for _host, result in replaced),
+            "gaps": {
+                self._label(host, name): done["gap_s"]
+                for host, result in replaced
+                for name, done in result["services"].items()
+                if done.get("gap_s")
+            },
+            "addresses": {host.name: result["addresses"] for host, result in replaced},
+        }
 
-    def _replace(self, step: str, label: str) -> dict[str, Any]:
-        """Replace the stale consumers; ``.env`` has to hold that slot's values all the while."""
-        skipped = self.arguments["skip_services"]
-        folder = os.path.join(self.deployment.state_dir, "runs", self.id)
+    def _label(self, host: Host, service: str) -> str:
+        return f"{host.name}/{service}" if self.deployment.is_spread else service
+
+    def _replace(self, step: str, label: str) -> list[tuple[Host, dict[str, Any]]]:
+        """Replace the stale consumers, host after host or as many at once as configured; returns what was done on each."""
+        at_once = self.arguments["rollout"].get("hosts") or 1
+        left = [(host, place) for host, place in self.deployment.places(self.facts) if place["consumers"]]
+        done: list[tuple[Host, dict[str, Any]]] = []
+        with self.deployment.kept(self.holder):
+            while left:
+                now_on, left = left[:at_once], left[at_once:]
+                of = {host.name: place for host, place in now_on}
+                hosts = [host for host, _place in now_on]
+                results = everywhere(hosts, lambda host, of=of: self._replace_on(host, of[host.name], step, label))
+                done += zip(hosts, results, strict=True)
+        return done
+
+    def _replace_on(self, host: Host, place: Place, step: str, label: str) -> dict[str, Any]:
+        """Replace the stale consumers of one host; its ``.env`` has to hold that slot's values all the while."""
+        skipped = self.skipped(self.facts)
+        folder = os.path.join(host.state_dir, "runs", self.id)
         progress = os.path.join(folder, f"{step}-{int(time.time())}.jsonl")
         published = {variable: known[0] for variable, known in self._known(self.slot(self.entry(), label)).items()}
-        with self._naming_drift(), ProgressReader(self.deployment, progress, step):
-            return self.deployment.module(
+        options = host.arguments["services"]
+        if self.deployment.is_spread:
+            options = {name: given for name, given in options.items() if name in place["consumers"]}
+        rollout = {key: value for key, value in self.arguments["rollout"].items() if key != "hosts"}
+        with self._naming_drift(), ProgressReader(self.deployment, progress, step, host):
+            return host.module(
                 "compose_rollout",
-                **self.deployment.project(),
-                services=[name for name in self.facts["consumers"] if name not in skipped],
-                options=self.deployment.arguments["services"],
+                **host.project(),
+                services=[name for name in place["consumers"] if self._label(host, name) not in skipped],
+                options=options,
                 mask_variables=[self.facts["variables"]["password"]],
                 fingerprints=published,
                 fingerprint_key=self.deployment.store.fingerprint_key.hex(),
                 accept_weak=self.arguments["accept_weak"],
                 log_dir=folder,
                 progress=progress,
-                state_dir=self.deployment.state_dir,
+                state_dir=host.state_dir,
                 holder=self.holder,
                 ledger=self.records(step, state="replaced"),
-                **self.arguments["rollout"],
+                **rollout,
             )
 
     def drain(self) -> dict[str, Any]:
@@ -597,28 +650,39 @@ class Rotation:
         if self.facts["strategy"] == "single_user":
             self.deployment.line("drain", "one user: sessions cannot tell the values apart")
             return {"changed": False}
-        addresses = self.arguments["rolled"].get("addresses") or self.opened["addresses"]
-        skipped = set(self.arguments["skip_services"])
+        who = clients(self.facts, self.opened["hosts"], self.arguments["rolled"].get("addresses") or {})
+        skipped = self.skipped(self.facts)
         # Who was skipped goes on with the old value, so that there is nothing to wait for.
         wait = {**DRAIN, **{key: value for key, value in self.arguments["drain"].items() if value is not None}}
         timeout = wait["quiet" if skipped else "timeout"]
         # Whoever waits is at work: the lock is kept meanwhile, however long that takes.
-        held = {"state_dir": self.deployment.state_dir, "holder": self.holder}
-        info = self.credential_info(self.facts, entry, idle_user=old, idle_for=wait["quiet"], timeout=timeout, **held)
+        held = {"state_dir": self.deployment.home(self.facts).state_dir, "holder": self.holder}
+        wanted = {"idle_user": old, "idle_for": wait["quiet"], "timeout": timeout}
+        with self.deployment.kept(self.holder):
+            info = self.credential_info(self.facts, entry, **wanted, **held)
         using: dict[str, set[str]] = {old: set(), new: set()}
         for session in info["sessions"]:
             if session["user"] in using:
                 address = session["address"] or "the server's own socket"
-                using[session["user"]].add(addresses.get(address, address))
+                using[session["user"]].add(who.get(address, address))
         left = using[old] - skipped
-        if left or not (info["idle"] or skipped):
-            who = ", ".join(sorted(left)) or "sessions that come and go"
-            raise SecretsError(f"{old} is still used by {who}; end that session")
+        if (left or not (info["idle"] or skipped)) and self.arguments["end_sessions"]:
+            self.deployment.line("drain", f"{old} is still used by {_listed(left)}: its sessions end at revoke")
+        elif left or not (info["idle"] or skipped):
+            ends = "end that session"
+            if self.deployment.is_spread:
+                # A host that was cut off leaves sessions which nobody uses; the server does not know for hours.
+                ends += ", or, where it is one that a host has left which was cut off: -e end_sessions=true"
+            raise SecretsError(f"{old} is still used by {_listed(left)}; {ends}")
         consumers = [name for name in self.facts["consumers"] if name not in skipped]
         seen = [name for name in consumers if name in using[new]]
         unseen = len(consumers) - len(seen)
         text = f"{len(seen)} of {len(consumers)} on {new}; {len(using[old])} sessions on {old}"
-        self.deployment.line("drain", text + (f" ({unseen} unseen: no session now)" if unseen else ""))
+        why = "no session now"
+        hidden = sorted(using[new] - set(consumers) & set(who.values())) if self.deployment.is_spread else []
+        if hidden:
+            why += f", or behind {', '.join(hidden)}"
+        self.deployment.line("drain", text + (f" ({unseen} unseen: {why})" if unseen else ""))
         return {"changed": False}
 
     def finish(self) -> dict[str, Any]:
@@ -789,7 +853,7 @@ class Rotation:
             return {"changed": True}
         details = [("Services", working), ("Rerun", rerun), *details]
         if record.get("log"):
-            details.append(("Look", f"{deployment.host}:{record['log']} (masked)"))
+            details.append(("Look", f"{record.get('host') or deployment.host}:{record['log']} (masked)"))
         deployment.show(report.stopped(self.name, step, reason, details), color="red")
         return {
             "changed": bool(pending),
@@ -830,10 +894,10 @@ class Rotation:
 
     # -- failures
 
-    def unreachable(self, step: str, reason: str) -> str:
-        """Say what it means that the connection to the target is lost; returns it in a line."""
+    def unreachable(self, step: str, error: AnsibleConnectionFailure) -> str:
+        """Say what it means that the connection to a host is lost; returns it in a line."""
         deployment = self.deployment
-        reason = f"{deployment.host} unreachable: {' '.join(reason.split())}"
+        reason = str(error if isinstance(error, Unreachable) else Unreachable(deployment.host, str(error)))
         if step == "open":
             begin = "before create" if self.arguments["purpose"] == "rotate" else "at open"
             return f"STOPPED {begin}: {reason}. Nothing was changed."
@@ -848,14 +912,19 @@ class Rotation:
     def remember(self, step: str, error: SecretsError) -> None:
         """Have the target remember why a step failed, for the block that ``back`` shows."""
         # Where it cannot, the first error is the one to show; it is this task's message in any case.
-        with contextlib.suppress(SecretsError):
+        with contextlib.suppress(SecretsError, AnsibleConnectionFailure):
             failed = self.records(step, state="failed")
-            self.note(failed, step=step, reason=error.message, log=error.details.get("log") or "")
+            where = {"log": error.details.get("log") or "", "host": error.details.get("host") or ""}
+            self.note(failed, step=step, reason=error.message, **where)
 
 
 def _tried(ended: dict[str, Any]) -> int:
     """Return how many logins were refused for their password when a value was ended: our own."""
     return int("password authentication failed" in ended["refused"])
+
+
+def _listed(users: set[str]) -> str:
+    return ", ".join(sorted(users)) or "sessions that come and go"
 
 
 def _login(slot: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,51 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A host is cut off in each step: both values stay valid, no login is refused, and the same command goes on."""
+
+from __future__ import annotations
+
+import moments
+import pytest
+from machines import CONSUMERS
+from outcome import Login, stored
+
+STEPS = ["create", "set", "test", "publish", "roll_out", "drain", "finish", "revoke"]
+
+
+def own_refusals(run: moments.Run) -> int:
+    """Return how many logins the run itself has had refused: the old value's, at its end."""
+    return run.stdout.count("old password refused over the network")
+
+
+@pytest.mark.parametrize("host", ["app1", "db1"])
+def test_a_host_is_cut_off_in_each_step(machines, plays, host):
+    """One rotation, cut at one step after the other; each run goes on where the one before was cut."""
+    old, new, tried = stored(plays), None, 0
+    before = machines.refused()
+    for step in STEPS:
+        # The server does not know that nobody is at the other end of what a cut-off host has left.
+        ends = ["-e", "end_sessions=true"] if step in STEPS[STEPS.index("drain") :] else []
+        run = moments.run(plays, "rotate-db.yml", *ends, at={step: lambda _pid: machines.cut(host)})
+        machines.mend(host)
+        tried += own_refusals(run)
+        assert "Traceback" not in run.stdout, run.stdout
+        assert run.returncode == 4, run.stdout
+        run.stopped(f"{host} unreachable")
+        made = stored(plays, "pending") or stored(plays)
+        assert made != old, step
+        assert new in (None, made), f"{step}: another new value was made"
+        new = made
+        for name in CONSUMERS:
+            assert machines.log_in(machines.published(name)) == "accepted", f"{step}: {name}'s login does not work"
+    run = moments.run(plays)
+    tried += own_refusals(run)
+    assert run.returncode == 0, run.stdout
+    assert stored(plays) == new
+    machines.check_end(plays, [old])
+    # Beside the one that check_end has tried.
+    ours = machines.refused() - before
+    assert ours <= tried + 1, f"{ours} refused logins, of which the runs themselves made {tried}, and this test 1"
+    machines.log_in(Login("chat4all", "wrong"))
+    assert machines.refused() == before + ours + 1, "a refused login is not seen"
