@@ -111,6 +111,32 @@ def atomic_write(path: str, data: bytes, mode: int = 0o600, uid: int | None = No
         raise SecretsError(f"{path}: was written, but may not outlive a power cut: {error.strerror}") from None
 
 
+def check_writable(path: str, size: int) -> None:
+    """Refuse what would refuse to replace ``path`` by a file of that size, as far as that is seen without trying."""
+    folder = os.path.dirname(path) or "."
+    reason = ""
+    if not os.access(folder, os.W_OK | os.X_OK):
+        reason = f"{folder} cannot be written to"
+    elif os.path.realpath(path) in _mount_points():
+        reason = "it is a mount of its own, and nothing can take its place"
+    else:
+        found = os.statvfs(folder)
+        free = found.f_bfree if os.geteuid() == 0 else found.f_bavail
+        if free * found.f_frsize < size + found.f_frsize or (found.f_files and not found.f_ffree):
+            reason = "no space is left on the device"
+    if reason:
+        raise SecretsError(f"{path}: cannot be written: {reason}; the old content is untouched")
+
+
+def _mount_points() -> set[str]:
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+            rows = [row.split()[4] for row in table]
+    except OSError:
+        return set()
+    return {re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), row) for row in rows}
+
+
 def _remove_leftovers(folder: str, name: str) -> None:
     """Remove what killed processes left half-written beside a file."""
     for entry in os.listdir(folder):

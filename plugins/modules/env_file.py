@@ -140,6 +140,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import (
     atomic_write,
     check_plain_file,
+    check_writable,
     read_plain_file,
 )
 from ansible_collections.chat4all.secrets.plugins.module_utils.fingerprints import foreign
@@ -199,6 +200,10 @@ class Write:
             "before": "".join(f"{line}\n" for line in before),
             "after": "".join(f"{line}\n" for line in after),
         }
+
+    def check(self) -> None:
+        """Refuse what would refuse the file, as far as that is seen without writing."""
+        check_writable(self.file.path, len(self.text.encode("utf-8", "surrogateescape")))
 
     def do(self) -> None:
         data = self.text.encode("utf-8", "surrogateescape")
@@ -291,9 +296,8 @@ def work(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         if params["example"]:
             writes.append(example(look(os.path.join(folder, ".env.example"), uid, gid), list(values)))
         writes = [write for write in (*writes, env) if write.needed]
-        if not check_mode:
-            for write in writes:
-                write.do()
+        for write in writes:
+            write.check() if check_mode else write.do()
     return {
         "changed": bool(writes),
         "path": path,

@@ -91,6 +91,7 @@ def small_plan(name: str, project: dict[str, Any], resume: str, going: str) -> l
 def plan(
     facts: dict[str, Any],
     project: dict[str, Any],
+    host: str,
     user: str,
     new_user: str,
     resume: str,
@@ -109,7 +110,7 @@ def plan(
     else:
         change = f"user {user}, new password in place"
     if change:
-        lines += field("server", f"{facts['host']}:{facts['service']} ({image})   {change}")
+        lines += field("server", f"{host}:{facts['service']} ({image})   {change}")
     if resume:
         lines += field("resume", resume)
     lines += field("effect", _effect(facts))

@@ -382,7 +382,7 @@ class Rotation:
             disabled = f"; {new_user} is disabled" if facts["strategy"] == "pair" else ""
             going = f"back to {user}{disabled}" if phase == "back" else "the old value ends"
             return report.small_plan(self.name, project, resume, going)
-        return report.plan(facts, project, user, new_user, resume, last)
+        return report.plan(facts, project, facts["host"], user, new_user, resume, last)
 
     def _refuse(self, facts: dict[str, Any], info: dict[str, Any], resuming: bool) -> None:
         """Raise the first reason not to begin; nothing has been touched yet."""
@@ -784,7 +784,7 @@ class Rotation:
             "seconds": round(boot_seconds() - self.opened["began"], 1),
             "refused": refused,
             "gaps": self.arguments["rolled"].get("gaps", {}),
-            "skipped": self.arguments["skip_services"],
+            "skipped": sorted(self.skipped(self.facts)),
             "refused_at": refused_at,
             "revoke_after": revoke_after,
             "due": due.date().isoformat(),

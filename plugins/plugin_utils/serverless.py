@@ -170,7 +170,7 @@ class ManualRotation(ServerlessRotation):
         return {"changed": False}
 
     def drain(self) -> dict[str, Any]:
-        skipped = self.arguments["skip_services"]
+        skipped = self.skipped(self.facts)
         consumers = [name for name in self.facts["consumers"] if name not in skipped]
         self.deployment.line("drain", f"{len(consumers)} of {len(self.facts['consumers'])} have the new value")
         return {"changed": False}

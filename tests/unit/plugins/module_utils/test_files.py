@@ -165,3 +165,22 @@ def test_readers_see_the_old_content_or_the_new_one_also_when_the_writer_is_kill
         assert is_whole()
     files.atomic_write(str(path), b"end")
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_would_refuse_a_file_is_seen_without_writing(tmp_path, monkeypatch):
+    path = tmp_path / "a file"
+    path.write_text("old")
+    files.check_writable(str(path), 100)
+    with pytest.raises(SecretsError, match="no space is left"):
+        files.check_writable(str(path), 1 << 60)
+    monkeypatch.setattr(files, "_mount_points", lambda: {str(path)})
+    with pytest.raises(SecretsError, match="a file: cannot be written: it is a mount of its own"):
+        files.check_writable(str(path), 100)
+    monkeypatch.setattr(os, "access", lambda *_given: False)
+    with pytest.raises(SecretsError, match=f"{tmp_path} cannot be written to; the old"):
+        files.check_writable(str(path), 100)
+    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_mount_points_are_read_as_the_kernel_writes_them():
+    assert {"/", "/proc"} <= files._mount_points()

@@ -14,6 +14,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import person
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import deployment as deployments
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, is_gone, owner
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.hosts import Unreachable, everywhere, members
 
 
 def deployment(pipelining: bool = True) -> Deployment:
@@ -65,3 +66,101 @@ def test_people_are_shown_user_machine_and_process():
     assert person(owner(4711)).endswith(" process 4711") and "@" in person(owner(4711))
     assert owner().startswith(f"{person(owner())} #") and str(os.getppid()) in person(owner())
     assert person("anna@laptop") == "anna@laptop"
+
+
+class Memory:
+    """A host whose state module answers from here; ``lost`` and ``held`` are what goes wrong on it."""
+
+    def __init__(self, name: str, lost: bool = False, held: str = "") -> None:
+        self.name, self.lost, self.held, self.asked = name, lost, held, []
+        self.state_dir = "/srv/app/.chat4all"
+
+    def module(self, _name, action, **_given):
+        self.asked.append(action)
+        if self.lost:
+            raise Unreachable(self.name, "no route")
+        if self.held and action == "take":
+            raise SecretsError(f"{self.name}: {self.held} holds the lock")
+        lock = {"owner": self.held} if self.held else None
+        record = {"credential": "app", "rotation": f"r-{self.name}"}
+        return {
+            "lock": lock,
+            "record": record,
+            "records": [record],
+            "outcomes": {},
+            "highest_serial": len(self.name),
+            "ledger": {"entries": 1, "problem": ""},
+            "took_over": None,
+        }
+
+
+def spread(*hosts: Memory) -> Deployment:
+    found = deployment()
+    found.first, found._hosts = hosts[0], list(hosts)
+    return found
+
+
+HOLDER = {"rotation": "r-1", "owner": "anna"}
+
+
+def test_the_lock_is_taken_on_every_host_or_on_none():
+    hosts = Memory("db1"), Memory("app1"), Memory("app2", held="ben@laptop process 1 #x/y")
+    with pytest.raises(SecretsError, match="app2: ben@laptop"):
+        spread(*hosts).take(HOLDER)
+    assert [host.asked[-1] for host in hosts] == ["release", "release", "release"]
+    free = Memory("db1"), Memory("app1")
+    spread(*free).take(HOLDER)
+    assert [host.asked for host in free] == [["take"], ["take"]]
+
+
+def test_whoever_has_the_first_host_is_not_disturbed_on_the_others():
+    hosts = Memory("db1", held="ben@laptop process 1 #x/y"), Memory("app1")
+    with pytest.raises(SecretsError, match="db1: ben@laptop"):
+        spread(*hosts).take(HOLDER)
+    assert hosts[1].asked == []
+
+
+def test_a_lost_host_is_named_and_the_others_are_let_go():
+    hosts = Memory("db1"), Memory("app1", lost=True), Memory("app2")
+    with pytest.raises(Unreachable, match="app1 unreachable: no route"):
+        spread(*hosts).take(HOLDER)
+    assert hosts[0].asked == hosts[2].asked == ["take", "release"]
+
+
+def test_what_one_host_alone_remembers_is_remembered():
+    seen = spread(Memory("db1"), Memory("app10", held="ben")).state("read")
+    assert [one["rotation"] for one in seen["records"]] == ["r-app10", "r-db1"]
+    assert seen["lock"] == {"owner": "ben"} and seen["highest_serial"] == 5
+
+
+def limited(present: list[str]) -> tuple:
+    hosts = [SimpleNamespace(name=name) for name in ("db1", "app1", "app2")]
+    inventory = SimpleNamespace(get_hosts=lambda _pattern, ignore_limits: hosts)
+    action = SimpleNamespace(_task=SimpleNamespace(get_play=lambda: SimpleNamespace(hosts="all")))
+    given = {
+        "ansible_limit": "some",
+        "ansible_play_hosts_all": present,
+        "hostvars": SimpleNamespace(_inventory=inventory),
+    }
+    return action, given
+
+
+def test_a_limit_that_leaves_out_a_host_is_refused():
+    with pytest.raises(SecretsError, match="--limit leaves out app1, app2, and all hosts"):
+        members(*limited(["db1"]))
+    assert members(*limited(["db1", "app1", "app2"])) == ["db1", "app1", "app2"]
+
+
+def test_work_on_one_host_does_not_keep_another_from_ending_and_a_lost_host_comes_first():
+    done = []
+
+    def work(host):
+        if host.name == "db1":
+            raise SecretsError("db1: no")
+        if host.lost:
+            raise Unreachable(host.name, "gone")
+        done.append(host.name)
+
+    with pytest.raises(Unreachable, match="app1"):
+        everywhere([Memory("db1"), Memory("app1", lost=True), Memory("app2")], work)
+    assert done == ["app2"]

@@ -57,6 +57,7 @@ def test_the_catalog_says_which_of_two_it_is():
 def info(*consumers: str, **more) -> dict:
     facts = {
         "name": "postgres",
+        "service": "postgres",
         "consumers": list(consumers),
         "env": {"fingerprints": {}},
         "variables": {"user": "U", "password": "P"},

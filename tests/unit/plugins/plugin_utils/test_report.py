@@ -17,7 +17,6 @@ FACTS = {
     "variables": {"user": "POSTGRES_USER", "password": "POSTGRES_PASSWORD"},
     "grace": 0,
     "consumers": ["a", "b"],
-    "host": "db1",
     "places": [{"host": "db1", "env_file": "/srv/chat4all/.env"}],
     "plan": {
         "waves": [
@@ -66,7 +65,9 @@ def test_lengths_of_time_are_written_as_people_say_them(seconds, text):
 
 def test_nothing_is_wider_than_100_columns():
     blocks = [
-        report.plan(FACTS, PROJECT, "chat4all", "chat4all_1", "r-7f3a, stopped in roll out; " + "word " * 40, LAST),
+        report.plan(
+            FACTS, PROJECT, "db1", "chat4all", "chat4all_1", "r-7f3a, stopped in roll out; " + "word " * 40, LAST
+        ),
         report.summary(FACTS, "chat4all_1", OUTCOME),
         report.aborted("postgres", "roll_out", "chat4all", "working " * 30),
         report.small_plan("postgres", PROJECT, "word " * 40, "word " * 40),
@@ -79,7 +80,7 @@ def test_nothing_is_wider_than_100_columns():
 
 
 def test_the_plan_says_that_nothing_is_touched_and_who_has_a_gap():
-    text = "\n".join(report.plan(FACTS, PROJECT, "chat4all", "chat4all_1", "", LAST))
+    text = "\n".join(report.plan(FACTS, PROJECT, "db1", "chat4all", "chat4all_1", "", LAST))
     assert "nothing will be touched" in text
     assert "1 service with a gap: b" in text and "gap about 5.2 s" in text
     assert "c calls b by its name" in text

@@ -21,6 +21,7 @@ FACTS = {
     "grace": 0,
     "consumers": ["app", "web"],
     "variables": {"password": "SMTP_PASSWORD"},
+    "places": [{"host": "db1", "env_file": "/srv/demo/.env"}],
     "plan": {"waves": []},
 }
 UNSET = object()
