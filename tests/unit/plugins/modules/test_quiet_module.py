@@ -12,6 +12,8 @@ import pytest
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.chat4all.secrets.plugins.modules import (
+    api_token_credential,
+    api_token_credential_info,
     env_file,
     postgresql_credential,
     postgresql_credential_info,
@@ -20,14 +22,18 @@ from ansible_collections.chat4all.secrets.plugins.modules import (
 # Ansible masks these in what Python makes of a dict, where a backslash is doubled: it would find neither.
 LOGIN = {"user": "chat4all_1", "password": "first\\part-of-the-password'\"ä"}
 SERVER = {"container": "postgres-1", "owner": "chat4all", "admin": LOGIN}
+PLATFORM = {"platform": "telegram", "ca": "/etc/ssl/postgres-1.pem"}
+TOKEN = {"password": LOGIN["password"]}
 MODULES = pytest.mark.parametrize(
     ("module", "arguments"),
     [
         (postgresql_credential, {**SERVER, "credential": LOGIN, "current": LOGIN, "admin_login": LOGIN}),
         (postgresql_credential_info, {**SERVER, "credentials": [{"label": "current", **LOGIN}]}),
         (env_file, {"path": "postgres-1", "values": {"APP_USER": "chat4all_1", "APP_PASSWORD": LOGIN["password"]}}),
+        (api_token_credential, {**PLATFORM, "credential": TOKEN, "seal_key": "ab" * 32}),
+        (api_token_credential_info, {**PLATFORM, "credentials": [{"label": "current", **TOKEN}]}),
     ],
-    ids=["credential", "info", "env_file"],
+    ids=["credential", "info", "env_file", "token", "token_info"],
 )
 
 

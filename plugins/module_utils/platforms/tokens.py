@@ -1,0 +1,68 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether a platform accepts a token, and whose it is.
+
+An outcome is a dict with ``status`` and ``reason``. Only the platform's own answer that it does not know the token makes a
+``rejected``; whatever else goes wrong (slow, down, rate-limiting, an answer that is none) proves nothing: ``unknown``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.module_utils.platforms import graph, telegram
+from ansible_collections.chat4all.secrets.plugins.module_utils.platforms.http import Connection, Unclear
+
+# Where each platform's API is, unless the catalog says otherwise.
+APIS = {
+    "whatsapp": "https://graph.facebook.com",
+    "telegram": "https://api.telegram.org",
+    "instagram": "https://graph.instagram.com",
+}
+TITLES = {"whatsapp": "WhatsApp", "telegram": "Telegram", "instagram": "Instagram"}
+# What a person does to end an old token.
+ENDING = {
+    "whatsapp": "revoke the old token of the system user in Meta's business settings (Users, System users)",
+    "telegram": "end the old token with BotFather's /revoke",
+    "instagram": "remove the old token in the app's dashboard; by itself it ends 60 days after it was issued",
+}
+
+# The options by which a module is told the platform.
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "platform": {"type": "str", "choices": sorted(APIS), "required": True},
+    "phone_number_id": {"type": "str"},
+    "api": {"type": "str"},
+    "ca": {"type": "path"},
+    "request_timeout": {"type": "float", "default": 20},
+}
+REQUIRED_IF = [("platform", "whatsapp", ["phone_number_id"])]
+
+
+def look(platform: str, connection: Connection, token: str, settings: Mapping[str, str]) -> dict[str, Any]:
+    """Return the outcome of one harmless call with a token; an accepted one has ``account`` with ``id`` and ``name``."""
+    looks: dict[str, Callable[[], dict[str, Any]]] = {
+        "whatsapp": lambda: graph.phone_number(connection, token, settings["phone_number_id"]),
+        "telegram": lambda: telegram.bot(connection, token),
+        "instagram": lambda: graph.me(connection, token),
+    }
+    try:
+        return looks[platform]()
+    except Unclear as error:
+        return {"status": "rejected" if error.rejected else "unknown", "reason": f"{TITLES[platform]} {error.reason}"}
+
+
+def connection(params: Mapping[str, Any]) -> Connection:
+    """Return the connection that a module's options ask for."""
+    if params["request_timeout"] <= 0:
+        raise SecretsError(f"request_timeout: {params['request_timeout']:g} is no time; write 20")
+    return Connection(params["api"] or APIS[params["platform"]], params["ca"], params["request_timeout"])
+
+
+def without_tokens(params: dict[str, Any]) -> dict[str, Any]:
+    """Return a module's options as anybody may see them."""
+    shown = {key: value for key, value in params.items() if key not in ("credential", "credentials", "seal_key")}
+    return {**shown, "credentials": [given["label"] for given in params.get("credentials") or []]}

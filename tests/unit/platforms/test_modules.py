@@ -1,0 +1,76 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The two modules, against stand-ins of the platforms."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import unseal
+from ansible_collections.chat4all.secrets.plugins.modules import api_token_credential, api_token_credential_info
+
+BOT = "123456:AA-old_bot-token-0123456789abcdefgh"
+INSTAGRAM = "IGAAold-instagram-token-0123456789"
+KEY = bytes(range(32))
+
+
+@pytest.fixture
+def run(platforms, monkeypatch, capsys):
+    """A way to run a module; returns its result."""
+    monkeypatch.setattr(AnsibleModule, "log", lambda *_arguments, **_more: None)
+
+    def run(module, platform, check_mode=False, **arguments):
+        given = {"platform": platform, "api": f"{platforms.url}/{platform}", "ca": platforms.ca, **arguments}
+        with patch_module_args({**given, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit):
+            module.main()
+        text = capsys.readouterr().out
+        assert BOT not in text and INSTAGRAM not in text
+        return json.loads(text)
+
+    return run
+
+
+def test_each_token_has_an_outcome(run):
+    credentials = [{"label": "old", "password": BOT}, {"label": "new", "password": BOT[:-1] + "X"}]
+    result = run(api_token_credential_info, "telegram", credentials=credentials)
+    assert {label: login["status"] for label, login in result["logins"].items()} == {
+        "old": "accepted",
+        "new": "rejected",
+    }
+
+
+def test_a_renewed_token_comes_back_sealed(run, platforms):
+    arguments = {"credential": {"password": INSTAGRAM}, "seal_key": KEY.hex()}
+    tried = run(api_token_credential, "instagram", check_mode=True, **arguments)
+    assert tried["login"]["status"] == "accepted" and platforms.know.control({})["instagram"] == [INSTAGRAM]
+    result = run(api_token_credential, "instagram", **arguments)
+    new = unseal(KEY, result["sealed"]).decode()
+    assert result["changed"] and new != INSTAGRAM and new in platforms.know.instagram
+    assert new not in json.dumps(result)
+
+
+@pytest.mark.parametrize("platform", ["telegram", "whatsapp"])
+def test_what_no_platform_renews_a_person_brings(run, platform):
+    arguments = {"credential": {"password": BOT}, "seal_key": KEY.hex(), "phone_number_id": "1"}
+    assert "renews no token by its API" in run(api_token_credential, platform, **arguments)["msg"]
+
+
+def test_an_old_token_has_ended_where_the_platform_says_so(run, platforms):
+    arguments = {"state": "absent", "credential": {"password": BOT}}
+    failed = run(api_token_credential, "telegram", **arguments)
+    assert failed["msg"] == "Telegram still accepts the token; end the old token with BotFather's /revoke"
+    platforms.know.fault = "down"
+    assert "status 503" in run(api_token_credential, "telegram", **arguments)["msg"]
+    platforms.know.fault = ""
+    platforms.know.control({"bot": BOT[:-1] + "X"})
+    assert run(api_token_credential, "telegram", **arguments)["login"]["status"] == "rejected"
+
+
+def test_a_number_is_needed_for_whatsapp(run):
+    result = run(api_token_credential_info, "whatsapp", credentials=[{"label": "one", "password": BOT}])
+    assert "phone_number_id" in result["msg"]
