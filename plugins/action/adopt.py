@@ -11,6 +11,8 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.adopting import Adoption
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import ARGUMENTS, Deployment
 
+STEPS = ["look", "write", "wrap", "reseal", "store", "accept"]
+
 
 class ActionModule(ActionBase):
     """One step of adopting a deployment."""
@@ -22,7 +24,8 @@ class ActionModule(ActionBase):
         _validation, arguments = self.validate_argument_spec(
             argument_spec={
                 **ARGUMENTS,
-                "step": {"type": "str", "required": True, "choices": ["look", "write", "store"]},
+                "step": {"type": "str", "required": True, "choices": STEPS},
+                "accept": {"type": "list", "elements": "str", "default": []},
                 "draft": {"type": "str", "default": ""},
             }
         )

@@ -320,6 +320,8 @@ class Secret:
     value: str = field(default="", repr=False)
     # The variables that hold it, by service; none where a service has it in another way.
     users: dict[str, set[str]] = field(default_factory=dict)
+    # The project's env file has a value for it.
+    in_env: bool = False
 
     @property
     def label(self) -> str:
@@ -407,6 +409,8 @@ class Survey:
             self.secrets.setdefault(("variable", name), Secret(Place("variable", name)))
         variables = {key[1]: secret for key, secret in self.secrets.items() if key[0] == "variable"}
         present = self.sources.values()
+        for name, secret in variables.items():
+            secret.in_env = bool(present.get(name))
         for name, services in self.project.consumers(variables).items():
             variables[name].value = variables[name].value or present.get(name, "")
             for service in services:
@@ -431,9 +435,30 @@ class Survey:
         result.ask = [secret for secret in left.values() if not NO_SECRET.match(secret.value or "?")]
         for credential in result.found:
             result.warn += self._in_the_way(credential)
-        for secret in [one.password for one in result.found if one.password] + result.ask:
-            result.warn += _should_not_stay(secret)
+        named = [(one.password, one.name) for one in result.found if one.password] + [(one, "") for one in result.ask]
+        for secret, server in named:
+            result.warn += _should_not_stay(secret, self._edits(secret, server))
         return result
+
+    def _edits(self, secret: Secret, server: str = "") -> list[str]:
+        """Return where a value is typed into a Compose file, and how that line is to be written: never the value.
+
+        ``server``: whose password it is; the services that log in there have it under other names.
+        """
+        if secret.place.kind != "literal":
+            return []
+        same = [secret, *(self._typed_elsewhere(secret, server) if server else [])]
+        typed = [(one, name) for one in same for name in sorted(set().union(*one.users.values()))]
+        found = []
+        for path in self.project.files:
+            text = (read_plain_file(path) or b"").decode("utf-8", "replace")
+            for number, line in enumerate(text.splitlines(), 1):
+                edited = next(
+                    filter(None, (typed_edit(line, name, one.value, secret.label) for one, name in typed)), ""
+                )
+                if edited:
+                    found.append(f"{os.path.basename(path)}:{number}: {edited}")
+        return found
 
     def _credential(self, service: Service, server: Server, left: dict[tuple[str, ...], Secret]) -> Credential:
         name = service.name
@@ -510,11 +535,22 @@ class Survey:
 SERVER_USERS = tuple(name for server in SERVERS for name in server.user)
 
 
-def _should_not_stay(secret: Secret) -> list[str]:
+def typed_edit(line: str, name: str, value: str, variable: str) -> str:
+    """Return a line of a Compose file with a reference in the place of a value; empty where it is no such line."""
+    key, reference = re.escape(name), f"${{{variable}:?}}"
+    item = re.fullmatch(rf"\s*-\s+([\"']?){key}=(.*?)\1\s*(?:\s#.*)?", line)
+    if item:
+        return f"- {name}={reference}" if value and item.group(2) == value else ""
+    pair = re.fullmatch(rf"\s*([\"']?){key}\1\s*:\s+([\"']?)(.*?)\2\s*(?:\s#.*)?", line)
+    return f"{name}: {reference}" if pair and value and pair.group(3) == value else ""
+
+
+def _should_not_stay(secret: Secret, edits: list[str]) -> list[str]:
     """Return what is wrong with a value or its place."""
     lines = []
     services, better = ", ".join(sorted(secret.users)), f"${{{secret.label}}}, and the value into .env"
     if secret.place.kind == "literal":
+        better = f"write {' and '.join(edits)}, and the value into .env" if edits else better
         lines.append(f"{secret.label} ({services}): typed into the Compose file -> {better}")
     elif secret.place.kind == "env_file":
         lines.append(f"{secret.label} ({services}): in {os.path.basename(secret.place.name)} -> {better}")

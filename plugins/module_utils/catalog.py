@@ -82,7 +82,7 @@ def resolve(
         "port": engine.port,
         "role": seen["role"],
         "variables": variables,
-        # What the server itself reads (at its first start only); none once provisioning has separated them.
+        # What the server itself reads (at its first start only); none once they have been separated.
         "server_variables": sorted(variable for variable in used_by if own in used_by[variable]),
         "consumers": consumers,
         "literal_user": literal if strategy == "pair" else [],

@@ -12,10 +12,13 @@ version_added: 0.1.0
 author:
   - chat4all maintainers (@chat4all)
 description:
-  - C(look) prints what is there and drafts the catalog; C(write) writes the draft beside the inventory; C(store) imports
-    the values in use from C(.env) into the store. The role P(chat4all.secrets.adopt#role) calls the steps in their order.
-  - Nothing that runs is changed, and neither is any file of the deployment. A catalog or a value that is there already is
-    left alone.
+  - C(look) prints what is there and drafts the catalog, C(write) writes the draft beside the inventory, C(wrap) what AWX
+    needs to run the playbooks, and C(store) imports the values in use from C(.env) into the store. The role
+    P(chat4all.secrets.adopt#role) calls the steps in their order.
+  - C(accept) takes over what somebody has changed by hand, C(reseal) begins a new store where nobody can open the old one;
+    each value is tried at its server first.
+  - Nothing that runs is changed, and neither is any file of the deployment. A catalog, a value or a file that is there
+    already is left alone.
 extends_documentation_fragment:
   - chat4all.secrets.attributes
   - chat4all.secrets.attributes.posix
@@ -35,7 +38,12 @@ options:
     description: The step.
     type: str
     required: true
-    choices: [look, write, store]
+    choices: [look, write, wrap, reseal, store, accept]
+  accept:
+    description: With O(step=accept), the credentials that somebody has changed by hand.
+    type: list
+    elements: str
+    default: []
   draft:
     description: What O(step=look) returned as RV(draft).
     type: str

@@ -96,6 +96,9 @@ ask:
     file:
       description: As with RV(found[].file).
       type: str
+    in_env:
+      description: Whether the project's env file has a value for it.
+      type: bool
     services:
       description: The services that have it.
       type: list
@@ -146,7 +149,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         found=[row(credential) for credential in findings.found],
-        ask=[{**origin(secret), "services": sorted(secret.users)} for secret in findings.ask],
+        ask=[{**origin(secret), "in_env": secret.in_env, "services": sorted(secret.users)} for secret in findings.ask],
         warn=findings.warn,
     )
 

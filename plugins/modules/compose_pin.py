@@ -24,6 +24,7 @@ description:
 extends_documentation_fragment:
   - chat4all.secrets.attributes
   - chat4all.secrets.attributes.posix
+  - chat4all.secrets.lock
   - chat4all.secrets.project
 attributes:
   check_mode:
@@ -43,9 +44,6 @@ options:
     description: For each variable that the consumers use, the name of the one that keeps the server's first value.
     type: dict
     required: true
-  state_dir:
-    description: The deployment's state folder, whose lock is held while the module works.
-    type: path
 """
 
 EXAMPLES = r"""
@@ -74,7 +72,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import atomic_write, check_plain_file
 from ansible_collections.chat4all.secrets.plugins.module_utils.project_options import PROJECT_OPTIONS, project_arguments
-from ansible_collections.chat4all.secrets.plugins.module_utils.state import kernel_lock
+from ansible_collections.chat4all.secrets.plugins.module_utils.state import LOCK_ARGUMENTS, module_lock
 
 
 def pin(params: dict, check_mode: bool) -> dict:
@@ -83,7 +81,7 @@ def pin(params: dict, check_mode: bool) -> dict:
     if service not in project.services:
         there = ", ".join(sorted(project.services))
         raise SecretsError(f"{service}: no such service in {project.directory}; there are {there}")
-    with kernel_lock(None if check_mode else params["state_dir"]):
+    with module_lock(params, check_mode):
         pinned = first_start.pinned_override(project, service, params["variables"])
         if pinned and not check_mode:
             path, text = pinned
@@ -98,7 +96,7 @@ def main() -> None:
             **PROJECT_OPTIONS,
             "service": {"type": "str", "required": True},
             "variables": {"type": "dict", "required": True},
-            "state_dir": {"type": "path"},
+            **LOCK_ARGUMENTS,
         },
         supports_check_mode=True,
     )

@@ -7,45 +7,97 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
-from ansible_collections.chat4all.secrets.plugins.module_utils.engines import ENGINES
+from ansible_collections.chat4all.secrets.plugins.module_utils.engines import ENGINES, kind_of
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import atomic_write
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.hosts import COLLECTION, everywhere
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.provisioning import LOCK, Provisioning
 
 # Where Ansible finds the draft by itself, beside the inventory; and what would be hidden by that folder.
 DRAFT = os.path.join("group_vars", "all", "secrets_catalog.yml")
 HIDDEN = tuple(os.path.join("group_vars", "all" + end) for end in ("", ".yml", ".yaml", ".json"))
 
+# What AWX installs before it runs anything.
+REQUIREMENTS = """\
+collections:
+  - name: https://github.com/chat4all/secrets.git
+    type: git
+"""
+
 
 def draft_of(found: list[dict[str, Any]], ask: list[dict[str, Any]]) -> tuple[dict[str, Any], str]:
     """Return the catalog's entries for what this version can rotate, and the text of a file that has them.
 
-    The text names all the rest in comments.
+    What nobody here knows is a person's to bring. The text names all the rest in comments.
     """
-    catalog, lines, later = {}, [], []
+    catalog: dict[str, Any] = {}
+    later = []
     for one in found:
         engine = ENGINES.get(one["engine"])
         if engine and one["place"] == "variable":
-            entry = catalog[one["name"]] = _entry(one)
-            inside = ", ".join(f"{key}: {_flow(value)}" for key, value in entry.items())
-            lines.append(f"  {one['name']}: {{{inside}}}")
+            catalog[one["name"]] = _entry(one)
         elif one["place"] != "none":
             reason = "not in .env yet" if engine else f"{one['engine']} cannot be rotated yet"
             later.append(f"  # {one['name']}: {one['variable']}: {reason}")
-    later += [f"  # {one['variable']} ({', '.join(one['services'])}): no engine known" for one in ask]
+    for one in ask:
+        if one["place"] == "variable" and one["in_env"]:
+            name = _manual_name(one["variable"], {*catalog, *(other["name"] for other in found)})
+            catalog[name] = {"engine": "manual", "variables": {"secret": one["variable"]}}
+        else:
+            later.append(f"  # {one['variable']} ({', '.join(one['services'])}): not in .env, or not by a variable")
+    lines = [f"  {name}: {_flow(entry)}" for name, entry in catalog.items()]
     head = ["# A draft, made by chat4all.secrets.adopt from what is running; yours to edit. Keys: docs/catalog.md"]
     return catalog, "\n".join([*head, f"secrets_catalog:{'' if lines else ' {}'}", *lines, *later]) + "\n"
+
+
+def together(seen: dict[str, dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return what was found and what is asked on several hosts as those of one deployment.
+
+    What one host asks about may be the password of a server on another one.
+    """
+    found, ask = [], dict[str, dict[str, Any]]()
+    times = Counter(one["name"] for one_host in seen.values() for one in one_host["found"])
+    for host, one_host in seen.items():
+        for one in one_host["found"]:
+            twice = (
+                {"name": f"{one['name']}_{host}", "host": host, "service": one["name"]}
+                if times[one["name"]] > 1
+                else {}
+            )
+            found.append({**one, **twice})
+    known = {one["variable"] for one in found if one["place"] == "variable"}
+    for one_host in seen.values():
+        for one in one_host["ask"]:
+            if one["variable"] in known:
+                continue
+            first = ask.setdefault(one["variable"], {**one, "services": []})
+            first["services"] = [*first["services"], *one["services"]]
+            first["in_env"] = first["in_env"] or one["in_env"]
+    return found, list(ask.values())
+
+
+def _manual_name(variable: str, taken: Collection[str]) -> str:
+    """Return what a secret is called after its variable: ``smtp`` for ``SMTP_PASSWORD``, where that name is free."""
+    whole = variable.lower()
+    short = re.sub(r"_(password|passwd|pass|pw|pwd|secret|token|key)$", "", whole)
+    name = next(name for name in (short, whole, f"{whole}_value") if name and name not in taken)
+    return name if name[0] != "_" else f"secret{name}"
 
 
 def _entry(one: dict[str, Any]) -> dict[str, Any]:
     """Return what an entry has to say beyond its name."""
     engine = ENGINES[one["engine"]]
     variables = {"user": one["user_variable"] or engine.variables["user"], "password": one["variable"]}
-    entry: dict[str, Any] = {"engine": one["engine"]} if one["unusual"] else {}
+    entry: dict[str, Any] = {key: one[key] for key in ("host", "service") if key in one}
+    if one["unusual"]:
+        entry["engine"] = one["engine"]
     changed = {part: name for part, name in variables.items() if name != engine.variables[part]}
     if changed:
         entry["variables"] = changed
@@ -61,6 +113,37 @@ def _flow(value: Any) -> str:
     return str(value)
 
 
+def root_of(inventory: str) -> str:
+    """Return the repository above an inventory's folder, or what is above ``inventories``; nothing where there is neither.
+
+    In the inventory's own folder playbooks would be read as inventories.
+    """
+    folder = inventory
+    while folder and folder != os.path.dirname(folder):
+        folder = os.path.dirname(folder)
+        if os.path.lexists(os.path.join(folder, ".git")):
+            return folder
+    above = os.path.dirname(inventory)
+    return os.path.dirname(above) if os.path.basename(above) == "inventories" else ""
+
+
+def playbooks() -> list[str]:
+    """Return the names of the collection's playbooks, as people type them."""
+    folder = os.path.join(os.path.dirname(__file__), "..", "..", "playbooks")
+    return sorted(name[:-4] for name in os.listdir(folder) if name.endswith(".yml") and "_" not in name)
+
+
+def wrappers(names: list[str]) -> dict[str, str]:
+    """Return the files with which AWX runs these playbooks, by their path."""
+    files = {
+        os.path.join("playbooks", f"{name}.yml"): (
+            f"- ansible.builtin.import_playbook: {COLLECTION}.{name.replace('-', '_')}\n"
+        )
+        for name in names
+    }
+    return {**files, os.path.join("collections", "requirements.yml"): REQUIREMENTS}
+
+
 class Adoption:
     """Adopts one deployment. ``arguments`` are the action's own."""
 
@@ -71,13 +154,17 @@ class Adoption:
     def look(self) -> dict[str, Any]:
         """Say what is there, and draft the catalog."""
         deployment = self.deployment
-        seen = deployment.module("adopt_info", **deployment.project())
-        deployment.show(report.findings(seen, deployment.host))
-        catalog, text = draft_of(seen["found"], seen["ask"])
+        seen = everywhere(deployment.hosts, lambda host: host.module("adopt_info", **host.project()))
+        names = [host.name for host in deployment.hosts]
+        for host, one in zip(names, seen, strict=True):
+            deployment.show(report.findings(one, host))
+        catalog, text = draft_of(*together(dict(zip(names, seen, strict=True))))
         given = self.arguments["catalog"]
-        for name in catalog:
-            if given and name not in given:
-                deployment.line("adopt", f"{name}: not in secrets_catalog yet; add it there: {name}: {{}}")
+        known = {name for entry in given.values() for name in ((entry or {}).get("variables") or {}).values()}
+        for name, entry in catalog.items():
+            brought = entry.get("engine") == "manual" and entry["variables"]["secret"] in known
+            if given and name not in given and not brought:
+                deployment.line("adopt", f"{name}: not in secrets_catalog yet; add it there: {name}: {_flow(entry)}")
         return {"changed": False, "catalog": given or catalog, "draft": "" if given else text}
 
     def write(self) -> dict[str, Any]:
@@ -99,6 +186,118 @@ class Adoption:
             atomic_write(path, text.encode(), mode=0o644)
         self.deployment.line("adopt", f"draft of the catalog: {path}")
         return {"changed": True}
+
+    def wrap(self) -> dict[str, Any]:
+        """Write what AWX needs to run the playbooks out of the user's own repository; what is there is left alone."""
+        root, done = root_of(self.deployment.task_vars.get("inventory_dir") or ""), []
+        if not root:
+            return {"changed": False}
+        for path, text in wrappers(playbooks()).items():
+            target = os.path.join(root, path)
+            if os.path.lexists(target):
+                continue
+            if not self.deployment.check_mode:
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                atomic_write(target, text.encode(), mode=0o644)
+            done.append(path)
+        if done:
+            self.deployment.line("adopt", f"for AWX, in {root}: {', '.join(done)}")
+        return {"changed": bool(done)}
+
+    def accept(self) -> dict[str, Any]:
+        """Take ``.env``'s values of the named credentials over, once their servers have accepted them."""
+        deployment, names = self.deployment, self.arguments["accept"]
+        for name in names:
+            deployment.entry(name)
+        provisioning = Provisioning(deployment, {"drift": "accept", "only": names})
+        try:
+            result = provisioning.store()
+            for name in names if not result["changed"] else ():
+                facts, entry = result["info"]["credentials"][name], deployment.entry(name)
+                self._check_agreed(facts, entry, provisioning.log_in(facts, entry))
+        except SecretsError:
+            provisioning.stop()
+            raise
+        if not deployment.check_mode:
+            deployment.release(deployment.holder(LOCK))
+        return {"changed": result["changed"]}
+
+    def _check_agreed(self, facts: dict[str, Any], entry: dict[str, Any], login: dict[str, Any]) -> None:
+        """Say why there is nothing to take over; raises where the value that is there is dead all the same."""
+        name = facts["name"]
+        if self.deployment.published(facts, entry) != "current":
+            raise SecretsError(
+                f"{name}: a rotation is unfinished, and .env holds its new value; to finish it: "
+                + report.command("rotate", rotate=name)
+            )
+        if login["status"] == "rejected":
+            raise SecretsError(
+                f"{name}: .env holds the store's value, and {facts['service']} rejects it; to make a new one: "
+                + report.command("rotate", rotate=name, drift="replace")
+            )
+        self.deployment.line("adopt", f"{name}: .env holds the store's value already")
+
+    def reseal(self) -> dict[str, Any]:
+        """Begin a new store where nobody can open the old one: what ``.env`` holds and the servers accept."""
+        deployment = self.deployment
+        deployment.require_discretion()
+        if not deployment.is_locked_out():
+            deployment.line("adopt", f"{deployment.store_path}: this vault password opens it, or it is not there yet")
+            return {"changed": False}
+        aside = deployment.new_store()
+        info, found = deployment.values_found()
+        entries = self._readable(info, found)
+        if not deployment.check_mode:
+            self._drop_unfinished()
+            holder = deployment.holder(LOCK)
+            deployment.take(holder)
+            try:
+                deployment.store.change(lambda credentials: credentials.update(entries))
+            finally:
+                deployment.release({**holder, "serial": deployment.store.serial})
+        for name in entries:
+            deployment.line("adopt", f"{name}: value read from .env again")
+        deployment.line("adopt", f"the store that nobody can open is kept: {aside}")
+        return {"changed": True}
+
+    def _readable(self, info: dict[str, Any], found: dict[str, dict[str, str]]) -> dict[str, dict[str, Any]]:
+        """Return the entries of a new store; each value is tried at its server, where it has one."""
+        provisioning, entries, dead = Provisioning(self.deployment, {"drift": "refuse"}), {}, []
+        for name, facts in info["credentials"].items():
+            variable = facts["variables"]["password"]
+            if not found[name].get(variable):
+                self.deployment.line("adopt", f"{name}: .env holds no {variable}; left out")
+                continue
+            entry = provisioning.entry_for(facts, found[name])
+            login = provisioning.log_in(facts, entry)
+            if login["status"] == "unknown":
+                raise SecretsError(
+                    f"{name}: {facts['service']} cannot be asked: {login['reason']}; nothing was changed"
+                )
+            if login["status"] == "rejected":
+                dead.append(name)
+            entries[name] = entry
+        if len(dead) == len(entries):
+            raise SecretsError(
+                f"{self.deployment.store_path}: .env holds no value that its server accepts; nothing was changed"
+            )
+        for name in dead:
+            replace = report.command("rotate", rotate=name, drift="replace")
+            self.deployment.line("adopt", f"{name}: its server rejects .env's value; to make a new one: {replace}")
+        return entries
+
+    def _drop_unfinished(self) -> None:
+        """End what the target remembers of rotations whose values went with the old store."""
+        for record in self.deployment.memory()["records"]:
+            name, rotation = record["credential"], record["rotation"]
+            holder = self.deployment.holder(rotation)
+            self.deployment.take(holder)
+            dropped = {"rotation": rotation, "credential": name, "step": "reseal", "state": "unfinished value dropped"}
+            self.deployment.release(holder, outcome={name: {"result": "aborted"}}, ledger=[dropped])
+            self.deployment.line("adopt", f"{name}: the unfinished {rotation} is dropped")
+
+    def _is_manual(self, name: str) -> bool:
+        return kind_of(name, self.deployment.arguments["catalog"][name]) == "manual"
 
     def store(self) -> dict[str, Any]:
         """Import the values in use into the store; what it has already is left alone, and nothing is generated."""
@@ -128,5 +327,5 @@ class Adoption:
                 deployment.release({**holder, "serial": deployment.store.serial})
         for name in entries:
             deployment.line("adopt", f"{name}: value imported from .env into {deployment.store_path}")
-        deployment.show([f"Next: {report.command('provision')}"])
+        deployment.show([f"Next: {report.command('rotate', rotate=min(entries, key=self._is_manual))} --check"])
         return {"changed": True}

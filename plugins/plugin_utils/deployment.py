@@ -21,13 +21,20 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.chat4all.secrets.plugins.module_utils.engines import INIT_PREFIX
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import unseal
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import LEASE, boot_id, person
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.hosts import Host, everywhere, members, on_host
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.placing import Place, homes, placed, places
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.store import Store
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.store import (
+    LocalFile,
+    Reader,
+    Store,
+    Writer,
+    checksum,
+)
 
 STORE_NAME = ".secrets-store.yml"
 
@@ -343,14 +350,63 @@ class Deployment:
     def store(self) -> Store:
         """The store, opened with the vault secrets of the running play."""
         if self._store is None:
-            vault = self.action._loader._vault
-            secrets_of_play = vault.secrets if vault else []
-            given = self.arguments["store"]
-            remote: dict[str, Any] = {}
-            if given.get("location") == "target":
-                remote = {"reader": self._read_remote, "writer": self._write_remote}
-            self._store = Store.open(self.store_path, secrets_of_play, vault_id=given.get("vault_id"), **remote)
+            self._store = self._open_store()
         return self._store
+
+    def _open_store(self, **given: Any) -> Store:
+        vault = self.action._loader._vault
+        secrets_of_play = vault.secrets if vault else []
+        vault_id = self.arguments["store"].get("vault_id")
+        reader, writer = self._store_file(self.store_path)
+        return Store.open(
+            self.store_path, secrets_of_play, vault_id=vault_id, **{"reader": reader, "writer": writer, **given}
+        )
+
+    def is_locked_out(self) -> bool:
+        """Tell whether there is a store that the vault password of this play does not open."""
+        try:
+            return not self.store.id
+        except SecretsError as error:
+            if error.details.get("locked"):
+                return True
+            raise
+
+    def new_store(self) -> str:
+        """Begin a store in the place of one that nobody can open; returns where that one is kept aside at the first write."""
+        folder, name = os.path.split(self.store_path)
+        aside = os.path.join(folder, f".{name.lstrip('.')}.{now():%Y%m%dT%H%M%SZ}")
+        reader, writer = self._store_file(self.store_path)
+        old = reader() or b""
+
+        def write(data: bytes, expected_sha256: str | None) -> None:
+            if expected_sha256 is None:
+                self._store_file(aside)[1](old, None)
+            writer(data, expected_sha256 or checksum(old))
+
+        self._store = self._open_store(reader=lambda: None, writer=write)
+        return aside
+
+    def _store_file(self, path: str) -> tuple[Reader, Writer]:
+        """Return how a file is read and written where the store is."""
+        if self.arguments["store"].get("location") != "target":
+            local = LocalFile(path)
+            return local.read, local.write
+
+        def read() -> bytes | None:
+            content = self.module("store_file", path=path, state="read").get("content")
+            return content.encode() if content else None
+
+        def write(data: bytes, expected_sha256: str | None) -> None:
+            self.module(
+                "store_file",
+                path=path,
+                state="present",
+                content=data.decode(),
+                expected_sha256=expected_sha256,
+                state_dir=self.state_dir,
+            )
+
+        return read, write
 
     def known(self, name: str) -> str:
         """Return the name; raises where the catalog has none such."""
@@ -371,20 +427,6 @@ class Deployment:
             f"{name}: not in the store {self.store_path}; provision it first: {report.command('provision')}"
         )
 
-    def _read_remote(self) -> bytes | None:
-        content = self.module("store_file", path=self.store_path, state="read").get("content")
-        return content.encode() if content else None
-
-    def _write_remote(self, data: bytes, expected_sha256: str | None) -> None:
-        self.module(
-            "store_file",
-            path=self.store_path,
-            state="present",
-            content=data.decode(),
-            expected_sha256=expected_sha256,
-            state_dir=self.state_dir,
-        )
-
     # -- .env
 
     @staticmethod
@@ -398,6 +440,21 @@ class Deployment:
         """Return the variables of ``.env`` that hold a slot's values, and those of the server's first start."""
         away = place is not None and place["host"] != facts["host"]
         return {**self.slot_values(facts, slot), **({} if away else entry.get("init", {}))}
+
+    def first_start(self, facts: dict[str, Any], slot: dict[str, Any]) -> dict[str, str]:
+        """Return what keeps the server as it is where other values than this slot's are published."""
+        values = self.slot_values(facts, slot).items()
+        return {INIT_PREFIX + name: value for name, value in values if name in facts["server_variables"]}
+
+    def pin(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Return what the module compose_pin is told, on the server's host, to have it read values of its own."""
+        home = self.home(facts)
+        return {
+            **home.project(),
+            "service": facts["service"],
+            "variables": {variable: INIT_PREFIX + variable for variable in facts["server_variables"]},
+            "state_dir": home.state_dir,
+        }
 
     def published(self, facts: dict[str, Any], entry: dict[str, Any], place: Place | None = None) -> str | None:
         """Return the slot (``current``, ``pending``, ``dropped``) whose values ``.env`` holds; ``None`` where it is none.

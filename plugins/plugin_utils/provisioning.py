@@ -36,30 +36,32 @@ class Provisioning:
         """Import what is in use, generate what is missing; a value that the store has is replaced only where asked."""
         deployment = self.deployment
         deployment.require_discretion()
-        accepting = self.arguments["drift"] == "accept"
+        accepting, only = self.arguments["drift"] == "accept", self.arguments.get("only")
         # A store that is older than the target has seen is taken where its lost values are to be read from .env.
-        memory = deployment.state("read", store_id=deployment.store.id) if accepting else deployment.memory()
+        older = accepting and not only
+        memory = deployment.state("read", store_id=deployment.store.id) if older else deployment.memory()
         info, found = deployment.values_found()
+        names = only or list(info["credentials"])
         if memory["lock"] or not deployment.check_mode:
-            self._take(accepting)
+            self._take(older)
         # What cannot be separated is refused before store and .env are written.
         for facts in info["credentials"].values():
-            if facts["server_variables"]:
-                deployment.home(facts).would("compose_pin", **self._pin(facts))
-        entries = {name: self.entry_for(facts, found[name], accepting) for name, facts in info["credentials"].items()}
+            if facts["server_variables"] and not only:
+                deployment.home(facts).would("compose_pin", **deployment.pin(facts))
+        entries = {name: self.entry_for(info["credentials"][name], found[name], accepting) for name in names}
         changed = sorted(name for name, entry in entries.items() if entry != deployment.stored(name))
         if not deployment.check_mode:
             update = {name: entries[name] for name in changed}
-            beyond = memory["highest_serial"] if accepting else 0
+            beyond = memory["highest_serial"] if older else 0
             deployment.store.change(lambda credentials: credentials.update(update), beyond)
         for name in changed:
             deployment.line("store", f"{name}: {self._what(entries[name])}")
         return {"changed": bool(changed), "info": info}
 
-    def _take(self, accepting: bool) -> None:
+    def _take(self, older: bool) -> None:
         try:
-            # Where .env's values are accepted, a store older than the target has seen is, too.
-            serial = None if accepting else self.deployment.store.serial
+            # Where all of .env's values are accepted, a store older than the target has seen is, too.
+            serial = None if older else self.deployment.store.serial
             self.deployment.take({**self.deployment.holder(LOCK), "serial": serial})
         except SecretsError:
             lock = self.deployment.state("read")["lock"]
@@ -107,7 +109,7 @@ class Provisioning:
         for facts in self.arguments["info"]["credentials"].values():
             if not facts["server_variables"]:
                 continue
-            result = deployment.home(facts).module("compose_pin", **self._pin(facts))
+            result = deployment.home(facts).module("compose_pin", **deployment.pin(facts))
             changed = changed or result["changed"]
             if result["changed"]:
                 deployment.line(
@@ -117,15 +119,6 @@ class Provisioning:
         if not deployment.check_mode:
             deployment.release(deployment.holder(LOCK))
         return {"changed": changed}
-
-    def _pin(self, facts: dict[str, Any]) -> dict[str, Any]:
-        home = self.deployment.home(facts)
-        return {
-            **home.project(),
-            "service": facts["service"],
-            "variables": {variable: INIT_PREFIX + variable for variable in facts["server_variables"]},
-            "state_dir": home.state_dir,
-        }
 
     def stop(self) -> None:
         """Let others work after a failure."""
@@ -143,11 +136,8 @@ class Provisioning:
                 entry = self._accepted(facts, entry, found)
             else:
                 self._check_replaceable(facts, entry)
-        init = dict(entry.get("init", {}))
-        for part, variable in facts["variables"].items():
-            name = INIT_PREFIX + variable
-            if variable in facts["server_variables"] or name in found:
-                init.setdefault(name, found.get(name, entry["current"][part]))
+        kept = {name: found[name] for name in map(INIT_PREFIX.__add__, facts["variables"].values()) if name in found}
+        init = {**self.deployment.first_start(facts, entry["current"]), **kept, **entry.get("init", {})}
         return {**entry, "init": init} if init else entry
 
     def _accepted(self, facts: dict[str, Any], entry: dict[str, Any], found: dict[str, str]) -> dict[str, Any]:
@@ -168,7 +158,7 @@ class Provisioning:
                 left = {key: old[key] for key in ("user", "password", "created", "revoke_after") if key in old}
                 kept["previous"] = {**left, "rotation": old.get("rotation") or f"r-{secrets.token_hex(2)}"}
                 break
-        login = self._log_in(facts, {**kept, "current": current})
+        login = self.log_in(facts, {**kept, "current": current})
         if login["status"] not in ("accepted", "untested"):
             raise SecretsError(
                 f"{facts['name']}: {facts['service']} does not accept .env's value either: {login['reason']}; "
@@ -180,7 +170,7 @@ class Provisioning:
         """Refuse to put a value into ``.env`` that the server rejects; one that cannot be asked proves nothing."""
         name, service = facts["name"], facts["service"]
         try:
-            login = self._log_in(facts, entry)
+            login = self.log_in(facts, entry)
         except SecretsError as error:
             login = {"status": "unknown", "reason": error.message}
         if login["status"] == "rejected":
@@ -193,7 +183,7 @@ class Provisioning:
                 "store", f"{name}: {service} cannot be asked whether it accepts the store's value: {login['reason']}"
             )
 
-    def _log_in(self, facts: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+    def log_in(self, facts: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
         """Try the current value at the server."""
         logins = rotation_of(self.deployment, facts["name"], {}).log_in(facts, entry, "current")["logins"]
         login: dict[str, Any] = logins["current"]

@@ -117,9 +117,9 @@ def plan(
     for place in facts["places"]:
         variables = ", ".join(sorted(facts["variables"].values()))
         lines += field("publish", f"{place['env_file']} on {place['host']}: {variables}")
-    override = [path.rsplit("/", 1)[-1] for path in project["files"] if ".override." in path]
+    override = {path.rsplit("/", 1)[-1] for path in [*project["files"], facts.get("pin", "")] if ".override." in path}
     if override and facts["service"]:
-        lines += field("override", f"{', '.join(override)}: pins {facts['service']}'s first-start values")
+        lines += field("override", f"{', '.join(sorted(override))}: pins {facts['service']}'s first-start values")
     lines.append("  roll out")
     for number, wave in enumerate(facts["plan"]["waves"], 1):
         for index, service in enumerate(wave):
@@ -247,7 +247,10 @@ def findings(seen: dict[str, Any], host: str) -> list[str]:
         for row in rows
     ]
     notes = [
-        ("ASK", f"{one['variable']} ({', '.join(one['services'])}){ORIGINS[one['place']]}: no engine known")
+        (
+            "ASK",
+            f"{one['variable']} ({', '.join(one['services'])}){ORIGINS[one['place']]}: no engine known" + _drafted(one),
+        )
         for one in seen["ask"]
     ]
     for label, text in [*notes, *(("WARN", text) for text in seen["warn"])]:
@@ -255,6 +258,10 @@ def findings(seen: dict[str, Any], host: str) -> list[str]:
             f"{label:<7}{text}", WIDTH, subsequent_indent=" " * 7, break_long_words=False, break_on_hyphens=False
         )
     return lines
+
+
+def _drafted(one: dict[str, Any]) -> str:
+    return " -> written as engine: manual" if one["place"] == "variable" and one["in_env"] else ""
 
 
 def _count(items: list[str], noun: str) -> str:

@@ -93,7 +93,7 @@ def record_of(name: str, memory: dict[str, Any]) -> dict[str, Any]:
 
 def changed_by_hand(name: str) -> str:
     """Return what to do where somebody has changed a credential's value at the server."""
-    accept = report.command("provision", drift="accept")
+    accept = report.command("adopt", accept=name)
     replace = report.command("rotate", rotate=name, drift="replace")
     return f"If .env has the new one: {accept}; if nobody knows it: {replace}"
 
@@ -393,11 +393,16 @@ class Rotation:
                 f"{service}: its user name is typed into the Compose file and cannot follow an alternating user; "
                 f"write ${{{variable}:-{facts['role']}}} there, or set strategy: single_user"
             )
-        if facts["server_variables"]:
+        home = self.deployment.home(facts)
+        if facts["server_variables"] and [self._label(home, facts["service"]), "recreate"] in info["pending_changes"]:
             raise SecretsError(
-                f"{facts['service']} would be recreated by the new value (its first-start variables are not "
-                "separated, or docker-compose.override.yml is lost); to separate them: " + report.command("provision")
+                f"docker compose up -d would recreate {facts['service']} now: its first-start variables are not separated "
+                "any more (docker-compose.override.yml is lost?); to separate them again: "
+                + report.command("provision")
             )
+        if facts["server_variables"]:
+            # What publish will do first; it is refused here where it would be refused there.
+            facts["pin"] = home.would("compose_pin", **self.deployment.pin(facts))["path"]
         if info["image_drift"]:
             raise SecretsError(
                 f"{info['image_drift'][0]}; bring the stack to the image you mean first: docker compose up -d"
@@ -551,7 +556,7 @@ class Rotation:
         return SecretsError(
             f"DRIFT {self.name}: .env{where} holds another {' or '.join(variables)} than the store; "
             f"to put the store's value back: {report.command('provision', drift='replace')}; "
-            "to take .env's value over: -e drift=accept"
+            f"to take .env's value over: {report.command('adopt', accept=self.name)}"
         )
 
     def test(self) -> dict[str, Any]:
@@ -572,6 +577,7 @@ class Rotation:
 
     def publish(self) -> dict[str, Any]:
         """Write user name and password to .env together."""
+        self._separate()
         pending = self.slot(self.entry(), "pending")
         results = self._publish("pending", "current", ledger=self.records("test", "publish", slot=pending))
         changed = any(result["changed"] for result in results)
@@ -580,6 +586,24 @@ class Rotation:
             what += f", on {', '.join(place['host'] for _host, place in self.deployment.places(self.facts))}"
         self.deployment.line("publish", what if changed else f"{what}, written before")
         return {"changed": changed}
+
+    def _separate(self) -> None:
+        """Have the server read values of its own: those in use, since the new one would recreate it.
+
+        Store, ``.env``, override: a run that was killed between any two finds the server's variables shared, nothing
+        else changed, and does it all again.
+        """
+        facts, deployment = self.facts, self.deployment
+        if not facts["server_variables"]:
+            return
+        init = deployment.first_start(facts, self.slot(self.entry(), "current"))
+        self.change(lambda stored: stored.update(init={**stored.get("init", {}), **init}))
+        [(home, place)] = [one for one in deployment.places(facts) if one[0].name == facts["host"]]
+        deployment.publish([(home, {"path": place["env_file"], "values": init})], holder=self.holder)
+        result = home.module("compose_pin", **deployment.pin(facts), holder=self.holder)
+        if result["changed"]:
+            what = f"{os.path.basename(result['path'])}: pins {facts['service']}'s first-start values"
+            deployment.line("publish", what, home.name)
 
     def roll_out(self) -> dict[str, Any]:
         """Replace the stale consumers in waves, each verified before its old container goes."""

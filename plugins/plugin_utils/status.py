@@ -14,11 +14,13 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import person
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, is_gone, now
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import old_value, phase_of, record_of
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, old_value, phase_of, record_of
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.serverless import rotation_of
 
 # A credential is due soon when this part of its interval, at most, is left.
 SOON = 0.05
+# What to type where the server accepts nothing that is known.
+REPLACE = "rotate -e rotate={0} -e drift=replace"
 
 
 def age_and_due(created: str, interval: int) -> tuple[datetime.timedelta, datetime.timedelta]:
@@ -100,15 +102,15 @@ class Status:
             onward = f"rerun goes on: rotate -e rotate={name}; abort -e rotate={name} goes back"
             return f"unfinished at {step}; {way}; {onward}"
         published = self.deployment.published(facts, entry)
-        if not published:
-            return "DRIFT: .env holds another value than the store"
         rotation = rotation_of(self.deployment, name, {})
+        if not published:
+            return self._drift(facts, entry, rotation)
         try:
             login = rotation.log_in(facts, entry, "current")["logins"]["current"]
         except SecretsError as error:
             return f"server cannot be asked: {error.message}"
         if login["status"] == "rejected":
-            return "DRIFT: the server rejects the store's value"
+            return f"DRIFT: the server rejects the store's value, which .env has, too -> {REPLACE.format(name)}"
         if login["status"] not in ("accepted", "untested"):
             return f"server cannot be asked: {login['reason']}"
         fresh = [service for service in facts["consumers"] if service not in stale]
@@ -122,3 +124,25 @@ class Status:
             ends = f"ends after {old['revoke_after']}" if old.get("revoke_after") else "is to be ended"
             text += f"; old value of {old['user']} valid, {ends} -> revoke -e revoke={name}"
         return text
+
+    def _drift(self, facts: dict[str, Any], entry: dict[str, Any], rotation: Rotation) -> str:
+        """Say which of the two values the server accepts, and what to do then; one login with each."""
+        name = facts["name"]
+        _info, found = self.deployment.values_found()
+        env = {**entry["current"]}
+        env.update({part: found[name].get(variable, env[part]) for part, variable in facts["variables"].items()})
+        try:
+            logins = rotation.log_in(facts, {**entry, "env": env}, "current", "env")["logins"]
+        except SecretsError as error:
+            return f"DRIFT: .env holds another value than the store; server cannot be asked: {error.message}"
+        current, other = logins["current"]["status"], logins["env"]["status"]
+        if "unknown" in (current, other):
+            return f"DRIFT: .env holds another value than the store; server cannot be asked: {logins['env']['reason']}"
+        if (current, other) == ("rejected", "rejected"):
+            return f"DRIFT: the server rejects both the store's value and .env's -> {REPLACE.format(name)}"
+        if other == "rejected":
+            return "DRIFT: the server rejects .env's value; accepts the store's -> provision -e drift=replace"
+        if other == "untested":
+            return f"DRIFT: .env holds another value than the store -> adopt -e accept={name}, or provision -e drift=replace"
+        said = "rejects the store's value; accepts .env's" if current == "rejected" else "accepts both values"
+        return f"DRIFT: server {said} -> adopt -e accept={name}"

@@ -326,7 +326,9 @@ class Store:
         except AnsibleVaultFormatError:
             raise SecretsError(f"{self.path}: is damaged; restore it from a copy") from None
         except AnsibleError:
-            raise SecretsError(f"{self.path}: the vault password does not open it; is it this deployment's?") from None
+            raise SecretsError(
+                f"{self.path}: the vault password does not open it; is it this deployment's?", locked=True
+            ) from None
         except UnicodeDecodeError:
             raise SecretsError(f"{self.path}: is not UTF-8 text; ansible-vault edit {self.path}") from None
 

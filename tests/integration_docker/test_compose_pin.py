@@ -28,6 +28,8 @@ class Box(Sandbox):
             "service": "db",
             "variables": PIN,
             "state_dir": None,
+            "holder": None,
+            "ledger": [],
         }
         return compose_pin.pin({**params, **given}, check)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 
-from outcome import Login, check_settled, log_in, stopped_at_drain, stored
+from outcome import Login, check_settled, log_in, published, stopped_at_drain, stored
 
 IMAGE = "chat4all-test/consumer:1"
 
@@ -57,6 +57,8 @@ def test_a_value_that_nobody_knows_is_replaced_only_where_asked(stack, plays):
     stack.psql(f"ALTER ROLE {stored(plays).user} PASSWORD 'by-hand-0123456789'")
     refused = plays.run("rotate-db.yml")
     assert refused.returncode != 0 and "DRIFT postgres" in refused.stdout and "drift=replace" in refused.stdout
+    neither = plays.run("adopt.yml", "-e", "accept=postgres")
+    assert neither.returncode != 0 and "rotate -e rotate=postgres -e drift=replace" in " ".join(neither.stdout.split())
     done = plays.run("rotate-db.yml", "-e", "drift=replace")
     assert done.returncode == 0, done.stdout
     check_settled(stack, plays)
@@ -192,8 +194,14 @@ def test_a_value_that_the_server_rejects_is_not_put_back_into_env(stack, plays):
     assert refused.returncode != 0 and "postgres rejects the store's value" in refused.stdout, refused.stdout
     assert "rotate -e rotate=postgres -e drift=replace" in refused.stdout
     assert ((stack.directory / ".env").read_bytes(), plays.store_path.read_bytes()) == (env, store)
-    done = plays.run("provision.yml", "-e", "drift=accept")
+    status = plays.run("status.yml")
+    said = "DRIFT: server rejects the store's value; accepts .env's -> adopt -e accept=postgres"
+    assert status.returncode != 0 and said in " ".join(status.stdout.split()), status.stdout
+    done = plays.run("adopt.yml", "-e", "accept=postgres")
     assert done.returncode == 0 and stored(plays).password == new.password, done.stdout
+    assert (stack.directory / ".env").read_bytes() == env
+    again = plays.run("adopt.yml", "-e", "accept=postgres")
+    assert again.returncode == 0 and ".env holds the store's value already" in again.stdout, again.stdout
     stack.compose("up", "-d")
     stack.wait()
     plays.rotate()
@@ -260,6 +268,31 @@ def test_accepting_what_env_has_forgets_no_login_of_an_unfinished_rotation(stack
     )
     stack.compose("up", "-d")
     stack.wait()
+    plays.rotate()
+    assert "password authentication failed" in log_in(stack, old)
+    check_settled(stack, plays)
+
+
+def test_where_the_vault_password_is_lost_a_new_store_is_read_from_env(stack, plays):
+    stopped_at_drain(stack, plays)
+    old, store = stored(plays), plays.store()
+    kept, lost = plays.store_path.read_bytes(), plays.password_file.read_text()
+    plays.password_file.write_text("another-vault-password-0123456789\n")
+    refused = plays.run("status.yml")
+    assert refused.returncode != 0 and "the vault password does not open it" in refused.stdout, refused.stdout
+    before = sorted(path.name for path in plays.folder.iterdir())
+    check = plays.run("adopt.yml", "-e", "reseal=true", "--check")
+    assert check.returncode == 0 and sorted(path.name for path in plays.folder.iterdir()) == before, check.stdout
+
+    done = plays.run("adopt.yml", "-e", "reseal=true")
+    assert done.returncode == 0 and "the unfinished r-" in done.stdout, done.stdout
+    assert stored(plays) == published(stack) != old
+    assert plays.store()["secrets_store"]["id"] != store["secrets_store"]["id"]
+    [aside] = {path.name for path in plays.folder.iterdir()} - set(before)
+    assert (plays.folder / aside).read_bytes() == kept and (plays.folder / aside).stat().st_mode & 0o777 == 0o600
+    assert lost.strip() not in done.stdout
+    again = plays.run("adopt.yml", "-e", "reseal=true")
+    assert again.returncode == 0 and "changed=0" in again.stdout, again.stdout
     plays.rotate()
     assert "password authentication failed" in log_in(stack, old)
     check_settled(stack, plays)

@@ -146,3 +146,22 @@ def test_the_last_env_file_that_has_a_variable_counts(tmp_path):
 def test_all_variables_that_are_referred_to(tmp_path):
     found = sources(tmp_path, app={"command": ["run", "--x=${A:-${B}}", "$$C"], "labels": {"d": "$D"}})
     assert found.variables() == {"A", "B", "D"}
+
+
+@pytest.mark.parametrize(
+    ("line", "edited"),
+    [
+        ("      DB_PASSWORD: s3cret", "DB_PASSWORD: ${DB_PASSWORD:?}"),
+        ('      DB_PASSWORD:   "s3cret"   # ours: s3cret', "DB_PASSWORD: ${DB_PASSWORD:?}"),
+        ("      'DB_PASSWORD': 's3cret'", "DB_PASSWORD: ${DB_PASSWORD:?}"),
+        ("      - DB_PASSWORD=s3cret", "- DB_PASSWORD=${DB_PASSWORD:?}"),
+        ('      - "DB_PASSWORD=s3cret"', "- DB_PASSWORD=${DB_PASSWORD:?}"),
+        ("      DB_PASSWORD: s3cret2", ""),
+        ("      OTHER_DB_PASSWORD: s3cret", ""),
+        ("      environment: {DB_PASSWORD: s3cret, OTHER: x}", ""),
+        ("      # DB_PASSWORD: s3cret", ""),
+    ],
+)
+def test_the_edit_of_a_typed_value_never_quotes_it(line, edited):
+    assert adoption.typed_edit(line, "DB_PASSWORD", "s3cret", "DB_PASSWORD") == edited
+    assert "s3cret" not in edited

@@ -13,7 +13,7 @@ import yaml
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import checked_catalog
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.adopting import DRAFT, Adoption, draft_of
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.adopting import DRAFT, Adoption, draft_of, together
 
 
 def server(name, engine="postgresql", **more):
@@ -29,7 +29,12 @@ FOUND = [
     server("redis", "redis", variable="REDIS_PASSWORD", user_variable=""),
     server("open", place="none", variable="", user_variable=""),
 ]
-ASK = [{"variable": "SMTP_PASSWORD", "place": "variable", "file": "", "services": ["mailer"]}]
+ASK = [
+    {"variable": "SMTP_PASSWORD", "place": "variable", "file": "", "in_env": True, "services": ["mailer"]},
+    {"variable": "SMTP_TOKEN", "place": "variable", "file": "", "in_env": True, "services": ["mailer"]},
+    {"variable": "_KEY", "place": "variable", "file": "", "in_env": True, "services": ["mailer"]},
+    {"variable": "API_KEY", "place": "literal", "file": "", "in_env": False, "services": ["mailer"]},
+]
 
 
 def test_the_draft_has_what_can_be_rotated_and_names_the_rest():
@@ -38,18 +43,21 @@ def test_the_draft_has_what_can_be_rotated_and_names_the_rest():
         "postgres": {},
         "db": {"engine": "postgresql", "variables": {"user": "DB_USER", "password": "DB_PASS"}},
         "legacy": {"variables": {"password": "OLD_PASSWORD"}, "strategy": "single_user"},
+        "smtp": {"engine": "manual", "variables": {"secret": "SMTP_PASSWORD"}},
+        "smtp_token": {"engine": "manual", "variables": {"secret": "SMTP_TOKEN"}},
+        "secret_key": {"engine": "manual", "variables": {"secret": "_KEY"}},
     }
     assert yaml.safe_load(text) == {"secrets_catalog": catalog}
     checked_catalog(catalog)
     assert [line for line in text.splitlines() if line.startswith("  #")] == [
         "  # typed: POSTGRES_PASSWORD: not in .env yet",
         "  # redis: REDIS_PASSWORD: redis cannot be rotated yet",
-        "  # SMTP_PASSWORD (mailer): no engine known",
+        "  # API_KEY (mailer): not in .env, or not by a variable",
     ]
 
 
 def test_a_draft_without_any_credential_is_a_catalog_too():
-    assert yaml.safe_load(draft_of([], ASK)[1]) == {"secrets_catalog": {}}
+    assert yaml.safe_load(draft_of([], ASK[3:])[1]) == {"secrets_catalog": {}}
 
 
 def adoption(tmp_path, check_mode=False):
@@ -91,11 +99,49 @@ def test_a_file_that_the_folder_would_hide_is_left_alone(tmp_path, name):
 
 
 def test_what_people_read():
-    seen = {"found": FOUND[:2], "ask": ASK, "warn": ["x " * 60]}
+    seen = {"found": FOUND[:2], "ask": [ASK[0], ASK[3]], "warn": ["x " * 60]}
     assert report.findings(seen, "db1") == [
         "FOUND  postgres  postgresql  db1  POSTGRES_USER + POSTGRES_PASSWORD  1 service",
         "FOUND  db        postgresql  db1  DB_USER + DB_PASS                  1 service",
-        "ASK    SMTP_PASSWORD (mailer): no engine known",
+        "ASK    SMTP_PASSWORD (mailer): no engine known -> written as engine: manual",
+        "ASK    API_KEY (mailer), typed in: no engine known",
         "WARN   " + " ".join(["x"] * 47),
         "       " + " ".join(["x"] * 13),
     ]
+
+
+def test_what_awx_needs_is_written_once_and_what_is_there_is_left_alone(tmp_path):
+    inventory = tmp_path / "inventories" / "production"
+    inventory.mkdir(parents=True)
+    one, lines = adoption(inventory)
+    (tmp_path / "playbooks").mkdir()
+    (tmp_path / "playbooks" / "rotate.yml").write_text("mine")
+    assert one.wrap() == {"changed": True} and "collections/requirements.yml" in lines[0]
+    assert (tmp_path / "playbooks" / "rotate.yml").read_text() == "mine"
+    text = (tmp_path / "playbooks" / "rotate-db.yml").read_text()
+    assert yaml.safe_load(text) == [{"ansible.builtin.import_playbook": "chat4all.secrets.rotate_db"}]
+    assert yaml.safe_load((tmp_path / "collections" / "requirements.yml").read_text())["collections"]
+    assert one.wrap() == {"changed": False}
+
+
+def test_an_inventory_without_a_repository_gets_no_files_around_it(tmp_path):
+    folder = tmp_path / "somewhere"
+    folder.mkdir()
+    assert adoption(folder)[0].wrap() == {"changed": False}
+    assert os.listdir(tmp_path) == ["somewhere"]
+    (tmp_path / ".git").mkdir()
+    assert adoption(folder, check_mode=True)[0].wrap() == {"changed": True}
+    assert sorted(os.listdir(tmp_path)) == [".git", "somewhere"]
+
+
+def test_what_is_seen_on_several_hosts_is_one_deployment():
+    password = {"variable": "POSTGRES_PASSWORD", "place": "variable", "file": "", "in_env": True, "services": ["app"]}
+    smtp = ASK[0]
+    seen = {"db1": {"found": [server("postgres")], "ask": [smtp]}, "app1": {"found": [], "ask": [password, smtp]}}
+    found, ask = together(seen)
+    assert [one["name"] for one in found] == ["postgres"] and ask == [{**smtp, "services": ["mailer", "mailer"]}]
+    two = {host: {"found": [server("postgres")], "ask": []} for host in ("db1", "db2")}
+    assert draft_of(*together(two))[0] == {
+        "postgres_db1": {"host": "db1", "service": "postgres"},
+        "postgres_db2": {"host": "db2", "service": "postgres"},
+    }

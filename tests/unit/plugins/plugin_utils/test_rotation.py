@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import rotation
@@ -51,3 +52,68 @@ def test_what_the_run_tried_itself_is_left_out_of_the_refused_logins(monkeypatch
     monkeypatch.setattr(one, "entry", dict)
     monkeypatch.setattr(one, "credential_info", lambda _facts, _entry, **given: {"refused_logins": given})
     assert one._count_refused(tried=1) == {"refused_since": 100, "own_refusals": 4}
+
+
+class Killed(Exception):
+    pass
+
+
+def separating(stored, target, calls, server_variables=("POSTGRES_PASSWORD", "POSTGRES_USER")):
+    """A rotation at publish, over a target of two files; it is killed before the call number ``calls``."""
+    done = []
+
+    def module(name, **given):
+        done.append(name)
+        if len(done) > calls:
+            raise Killed
+        target["override"] = target["env"].copy()
+        assert given["variables"] == {name: f"INIT_{name}" for name in server_variables}
+        return {"changed": True, "path": "/srv/docker-compose.override.yml"}
+
+    def publish(writes, **_given):
+        done.append("publish")
+        if len(done) > calls:
+            raise Killed
+        for _host, own in writes:
+            target["env"].update(own["values"])
+        return [{"changed": True}]
+
+    def change(mutator):
+        done.append("store")
+        if len(done) > calls:
+            raise Killed
+        mutator(stored)
+
+    deployment = rotation.Deployment.__new__(rotation.Deployment)
+    deployment.arguments = {"project_dir": "/srv", "compose_files": [], "env_file": None, "catalog": {}}
+    deployment.first = rotation.Host("db1", None, {}, deployment.arguments)
+    deployment._hosts = [deployment.first]
+    deployment.first.module, deployment.publish, deployment.line = module, publish, lambda *_text: None
+    deployment.entry = lambda _name: stored["postgres"]
+    deployment.holder = lambda rotation: {"rotation": rotation}
+    deployment._store = SimpleNamespace(change=change, fingerprint=str, fingerprint_key=b"")
+    variables = {"user": "POSTGRES_USER", "password": "POSTGRES_PASSWORD"}
+    facts = {"service": "postgres", "variables": variables, "server_variables": list(server_variables)}
+    facts |= {"host": "db1", "places": [{"host": "db1", "env_file": "/srv/.env", "consumers": ["app"]}]}
+    opened = {"rotation": "r-1", "facts": facts}
+    return rotation.Rotation(deployment, "postgres", {"opened": opened, "drift": "refuse"}), done
+
+
+@pytest.mark.parametrize("calls", range(4))
+def test_the_servers_values_are_apart_before_the_new_one_is_written_wherever_it_is_killed(calls):
+    stored = {
+        "postgres": {"current": {"user": "app", "password": "old"}, "pending": {"user": "app_1", "password": "new"}}
+    }
+    target = {"env": {"POSTGRES_PASSWORD": "old"}, "override": None}
+    one, _done = separating(stored, target, calls)
+    with pytest.raises(Killed):
+        one.publish()
+    assert target["env"]["POSTGRES_PASSWORD"] == "old"
+    # What open finds then: the server's variables are shared until the override is there.
+    one, done = separating(stored, target, 9, () if target["override"] else ("POSTGRES_PASSWORD", "POSTGRES_USER"))
+    one.publish()
+    assert done == (["publish"] if calls == 3 else ["store", "publish", "compose_pin", "publish"])
+    init = {"INIT_POSTGRES_USER": "app", "INIT_POSTGRES_PASSWORD": "old"}
+    assert stored["postgres"]["init"] == init
+    assert target["override"] == {"POSTGRES_PASSWORD": "old", **init}
+    assert target["env"] == {"POSTGRES_USER": "app_1", "POSTGRES_PASSWORD": "new", **init}
