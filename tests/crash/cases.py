@@ -19,7 +19,7 @@ class Case:
     command: tuple[str, ...] = ("rotate-db.yml",)
     # Whether one refused login is a failure; where it is not, they are reported.
     zero_refused: bool = True
-    # Each rotation is the first after provisioning, in which the image's own user hands over to a login of ours.
+    # Each rotation is the first after adoption, in which the image's own user hands over to a login of ours.
     first: bool = False
 
 

@@ -122,8 +122,10 @@ class Deployment(harness.Deployment):
         self.tried: set[Login] = set()
 
     def start(self) -> None:
-        """Start the stack, provision it, and rotate once, from where the two users alternate; unless it is the case of
-        the first rotation."""
+        """Start the stack, provision it, and rotate once, from where the two users alternate.
+
+        In the case of the first rotation it is but adopted: that rotation keeps the server's first values apart, too.
+        """
         super().start()
         self.plays = Plays(
             self.store_folder,
@@ -136,14 +138,15 @@ class Deployment(harness.Deployment):
             rotate_rollout={"quiet": 0.2, "settle": 0.2},
         )
         self.events = Events(self.stack.project)
-        for command in (("provision.yml",), self.case.command)[: 1 if self.case.first else 2]:
+        (self.folder / ".git").mkdir()  # the top of a repository, where adopt writes what AWX needs
+        for command in [("adopt.yml",)] if self.case.first else [("provision.yml",), self.case.command]:
             run = self.run(command=command)
             if run.end():
                 raise harness.BenchmarkError(f"{command[0]} failed on a fresh stack\n{run.output}")
             self.remember()
         if self.case.first:
             for folder in self._memories:
-                shutil.copytree(folder, self.folder / "provisioned" / folder.name)
+                shutil.copytree(folder, self.folder / "adopted" / folder.name)
 
     @property
     def _memories(self) -> tuple[Path, Path]:
@@ -151,12 +154,12 @@ class Deployment(harness.Deployment):
         return self.stack.directory, self.store_folder
 
     def begin_again(self) -> None:
-        """Undo, where each rotation is to be the first, whatever has happened since the stack was provisioned."""
+        """Undo, where each rotation is to be the first, whatever has happened since the stack was adopted."""
         if not self.case.first:
             return
         for folder in self._memories:
             shutil.rmtree(folder)
-            shutil.copytree(self.folder / "provisioned" / folder.name, folder)
+            shutil.copytree(self.folder / "adopted" / folder.name, folder)
         login = stored(self.plays)
         self.stack.psql(f"ALTER ROLE {login.user} LOGIN PASSWORD '{login.password}'")
         self.stack.compose("up", "--detach")

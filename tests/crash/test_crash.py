@@ -80,6 +80,7 @@ def test_the_first_rotation_recovers_from_a_kill():
         lane.record()
         for label in (
             "set postgresql_credential: docker exec psql #2 after",
+            "publish compose_pin: write docker-compose.override.yml #1 after",
             "revoke postgresql_credential: docker exec psql #2 after",
         ):
             assert (label, "tree") in lane.points
