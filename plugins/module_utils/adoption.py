@@ -15,7 +15,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -27,7 +27,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.compose import (
     env_files,
     typed_environment,
 )
-from ansible_collections.chat4all.secrets.plugins.module_utils.engines import ENGINES, base_name, engine_of
+from ansible_collections.chat4all.secrets.plugins.module_utils.engines import ENGINES, INIT_PREFIX, base_name, engine_of
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import read_plain_file
 from ansible_collections.chat4all.secrets.plugins.module_utils.masking import LOGIN
@@ -183,6 +183,12 @@ SERVERS = (
         ("GF_SECURITY_ADMIN_USER",),
     ),
     Server(
+        "prometheus",
+        r"prometheus",
+        r"/prometheus",
+        ("PROMETHEUS_BASIC_AUTH_PASSWORD",),
+    ),
+    Server(
         "keycloak",
         r"keycloak",
         r"/opt/keycloak/data",
@@ -225,6 +231,8 @@ class Place:
     name: str = ""
     # The variable is but a part of the value.
     part: bool = False
+    # A server reads a copy of its own of the variable, of its first start.
+    pinned: bool = False
 
 
 class Sources:
@@ -240,11 +248,18 @@ class Sources:
         return (self.raw.get("services") or {}).get(name) or {}
 
     def variables(self) -> set[str]:
-        """Return the names of all variables to which the services refer."""
-        return set(_references(list((self.raw.get("services") or {}).values())))
+        """Return the names of all variables to which the services refer, save the servers' own copies."""
+        names = set(_references(list((self.raw.get("services") or {}).values())))
+        return {name for name in names if original(name) == name or original(name) not in names}
 
     def place(self, service: str, variable: str) -> Place | None:
         """Return where a variable of the service's environment comes from; ``None`` where it has none."""
+        place = self._place(service, variable)
+        if place and place.kind == "variable" and original(place.name) in self.variables() - {place.name}:
+            return replace(place, name=original(place.name), pinned=True)
+        return place
+
+    def _place(self, service: str, variable: str) -> Place | None:
         environment = typed_environment(self.service(service))
         for suffix in FILE_SUFFIXES:
             if environment.get(variable + suffix):
@@ -283,6 +298,11 @@ class Sources:
             return (read_plain_file(path) or b"").decode("utf-8", "surrogateescape").rstrip("\r\n")
         except (OSError, SecretsError):
             return ""
+
+
+def original(name: str) -> str:
+    """Return the name of the variable of which a server's own copy may have been made."""
+    return name.removeprefix(INIT_PREFIX)
 
 
 def place_of(value: str) -> Place:
@@ -389,7 +409,8 @@ class Survey:
             for name in filter(is_secret_name, NAME_USED.findall(typed)):
                 self._enter(("variable", name), Place("variable", name), "", service, variable)
         elif place.kind == "variable":
-            self._enter(("variable", place.name), place, [*inside, value][0], service, variable)
+            value = "" if place.pinned else [*inside, value][0]
+            self._enter(("variable", place.name), replace(place, pinned=False), value, service, variable)
         elif place.kind == "secret":
             self._enter(("secret", place.name), place, self.sources.content(place.name), service, variable)
         elif not NO_SECRET.match(value):

@@ -109,7 +109,7 @@ def _entry(one: dict[str, Any]) -> dict[str, Any]:
 def _flow(value: Any) -> str:
     """Return a value as YAML writes it within a line; all are names."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {item}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
     return str(value)
 
 

@@ -80,3 +80,7 @@ def test_awx_can_run_the_playbooks_out_of_the_repository(plays):
 def test_what_was_adopted_can_be_rotated(stack, plays):
     plays.rotate()
     check_settled(stack, plays)
+    again = plays.run("adopt.yml")
+    assert again.returncode == 0 and changed(again) == 0, again.stdout
+    assert "FOUND  postgres  postgresql  db1  POSTGRES_USER + POSTGRES_PASSWORD  4 services" in again.stdout
+    assert "ASK" not in again.stdout and "WARN" not in again.stdout, again.stdout
