@@ -31,6 +31,7 @@ class ActionModule(ActionBase):
                 "drift": {"type": "str", "choices": ["refuse", "replace"], "default": "refuse"},
                 "end_grace": {"type": "bool", "default": False},
                 "confirmed": {"type": "bool", "default": False},
+                "confirmed_by": {"type": "list", "elements": "str", "default": []},
                 "opened": {"type": "dict", "default": {}},
                 "accepted": {"type": "dict", "default": {}},
                 "rolled": {"type": "dict", "default": {}},

@@ -10,8 +10,10 @@ secret value.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Container, Project, Service
@@ -66,6 +68,9 @@ def resolve(
     consumers = sorted(affected - {own})
     for role, variable in variables.items():
         if elsewhere is None and not used_by[variable] and (role == "password" or strategy == "pair"):
+            left = left_behind(project, own, variables, {})
+            if left:
+                raise SecretsError(left[0])
             raise SecretsError(f"{where}.variables.{role}: no service of {project.directory} uses {variable}")
     # A user name typed into the Compose file cannot follow an alternating user.
     literal = sorted(used_by[variables["password"]] - used_by[variables["user"]] - {own})
@@ -86,6 +91,7 @@ def resolve(
         "server_variables": sorted(variable for variable in used_by if own in used_by[variable]),
         "consumers": consumers,
         "literal_user": literal if strategy == "pair" else [],
+        **_outside(entry.get("consumers", []), variables, strategy, project, f"{where}.consumers"),
         "generate": _rule(engine, entry.get("generate", {}), f"{where}.generate"),
         "interval": entry.get("interval", engine.interval * 86400),
         "grace": entry.get("grace", 0),
@@ -122,6 +128,7 @@ def _serverless(name: str, entry: dict[str, Any], engine: Engine, project: Proje
         "server_variables": [],
         "consumers": sorted(set().union(*used_by.values())),
         "literal_user": [],
+        **_outside(entry.get("consumers", []), variables, engine.strategies[0], project, f"{where}.consumers"),
         "generate": _rule(engine, entry.get("generate", {}), f"{where}.generate"),
         "interval": entry.get("interval", engine.interval * 86400),
         "grace": entry.get("grace", 0),
@@ -151,6 +158,78 @@ def candidates(name: str, entry: dict[str, Any], project: Project) -> list[dict[
         found = [one for one in project.services.values() if engine and engine_of(one.image) == engine]
     engines = [(one, declared or engine_of(one.image) or engine_of(one.name)) for one in found]
     return [{**_seen(one, engine, entry), "named": named} for one, engine in engines if engine]
+
+
+def _outside(
+    given: list[dict[str, Any]], variables: dict[str, str], strategy: str, project: Project, where: str
+) -> dict[str, Any]:
+    """Return the consumers outside Compose: ``files``, each with its variables and command, and ``persons``."""
+    files, persons = [], []
+    for one in given:
+        name = one["name"]
+        if name in project.services:
+            raise SecretsError(
+                f"{where}: {name} is a service of {project.directory}, which is found by itself; rename it"
+            )
+        if one["confirm"]:
+            persons.append(name)
+            continue
+        if one["file"] == project.env_file:
+            raise SecretsError(f"{where}: {name}: {one['file']} is written in any case; leave it out")
+        # In place the user stays what it is; a file need not have it.
+        own = {"password": variables["password"]} if strategy == "single_user" else variables
+        # What counts as a password may be called otherwise.
+        given_names = {
+            "password" if part in ("key", "secret") else part: variable
+            for part, variable in one.get("variables", {}).items()
+        }
+        files.append(
+            {
+                "name": name,
+                "path": one["file"],
+                "host": one.get("host", ""),
+                "variables": {**own, **given_names},
+                "after": shlex.split(one.get("after", "")),
+                "timeout": one["timeout"],
+            }
+        )
+    if persons and strategy != "pair":
+        why = "a person ends the old value in any case"
+        if strategy == "single_user":
+            why = "with strategy: single_user the old password is refused as soon as the new one is set"
+        raise SecretsError(f"{where}: {persons[0]}: {why}, so nobody is waited for; leave confirm out")
+    return {"files": files, "persons": persons}
+
+
+def left_behind(project: Project, server: str, variables: Mapping[str, str], values: Mapping[str, str]) -> list[str]:
+    """Return, as lines, the services that would keep an old password, since they have it from a file of their own.
+
+    These are Compose ``secrets`` with ``file:``. ``values`` is what the env file holds.
+    """
+    password = variables["password"]
+    found = []
+    for service, secrets in sorted(project.secret_files().items()):
+        environment = project.services[service].config.get("environment") or {}
+        pointed = {environment.get(f"{variable}_FILE") for variable in variables.values()}
+        for secret, target, path in secrets:
+            if service == server or not (target in pointed or _holds(path, values.get(password))):
+                continue
+            found.append(
+                f"{service}: has the password from the file {path} (Compose secret {secret}), which cannot change "
+                f"together with .env; in the Compose file write secrets: {{{secret}: {{environment: {password}}}}} in place "
+                f"of file:, and the value into .env as {password}"
+            )
+    return found
+
+
+def _holds(path: str, value: str | None) -> bool:
+    if not value or not os.path.isfile(path):
+        return False
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as stream:
+            return stream.read(65536).rstrip("\r\n") == value
+    except OSError:
+        return False
 
 
 def _rule(engine: Engine, given: dict[str, Any], where: str) -> dict[str, Any]:
@@ -205,11 +284,15 @@ def roll_out_plan(
     options: Mapping[str, ServiceOptions],
     skipped: list[str],
     spread: bool = False,
+    files: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Return the waves, how each consumer is replaced, and every reason not to begin."""
-    unknown = sorted(set(skipped) - set(consumers))
+    """Return the waves, how each consumer is replaced, and every reason not to begin.
+
+    ``files`` are the names of consumers outside Compose, which may be skipped, too.
+    """
+    unknown = sorted(set(skipped) - {*consumers, *files})
     if unknown and not spread:
-        raise SecretsError(f"skip_service={unknown[0]}: not a consumer; there are {', '.join(consumers)}")
+        raise SecretsError(f"skip_service={unknown[0]}: not a consumer; there are {', '.join([*consumers, *files])}")
     containers: dict[str, list[Container]] = {}
     for container in present:
         containers.setdefault(container.service, []).append(container)

@@ -359,6 +359,17 @@ class Project:
             found[variable] |= {name for name, config in raw.items() if self._takes_all(config, variable)}
         return found
 
+    def secret_files(self) -> dict[str, list[tuple[str, str, str]]]:
+        """Return, by service, its secrets that are files: name, path in the containers, path here."""
+        found: dict[str, list[tuple[str, str, str]]] = {}
+        for name, service in self.services.items():
+            for used in service.config.get("secrets") or []:
+                path = (self._mounted["secrets"].get(used["source"]) or {}).get("file")
+                if path:
+                    target = os.path.join("/run/secrets", used.get("target") or used["source"])
+                    found.setdefault(name, []).append((used["source"], target, os.path.join(self.directory, path)))
+        return found
+
     def uninterpolated(self) -> dict[str, Any]:
         """Return the model as it is typed, before variables and env files are put in."""
         return self._model("--no-interpolate")

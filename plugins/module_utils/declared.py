@@ -9,6 +9,7 @@ Wherever it is used, it is used as it comes from here. A key without a value (``
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Collection, Mapping
@@ -21,6 +22,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.generate import R
 from ansible_collections.chat4all.secrets.plugins.module_utils.logs import patterns
 
 ENTRY_KEYS = (
+    "consumers",
     "engine",
     "generate",
     "grace",
@@ -33,6 +35,7 @@ ENTRY_KEYS = (
     "variables",
 )
 SERVICE_KEYS = ("after", "failure_log", "ready_log", "replace", "rerun", "timeout")
+CONSUMER_KEYS = ("after", "confirm", "file", "host", "name", "timeout", "variables")
 VARIABLE_PARTS = ("key", "password", "secret", "user")
 PRIORITIES = ("critical", "high", "medium", "low")
 REPLACE = ("auto", "start_first", "stop_first")
@@ -129,13 +132,19 @@ def _after(where: str, given: Any, services: Collection[str]) -> After:
         raise SecretsError(
             f"{where}.service: {after.service!r} is no such service; there are {', '.join(sorted(services))}"
         )
-    try:
-        empty = not any(after.command[:1])
-    except ValueError as error:
-        raise SecretsError(f"{where}.exec: {error} in {after.exec!r}") from None
-    if empty:
-        raise SecretsError(f"{where}.exec: {after.exec!r} holds no command; write for example nginx -s reload")
+    _words(after.exec, f"{where}.exec", "nginx -s reload")
     return after
+
+
+def _words(command: str, where: str, example: str) -> list[str]:
+    """Return the words of a command; no shell reads it."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise SecretsError(f"{where}: {error} in {command!r}") from None
+    if not any(words[:1]):
+        raise SecretsError(f"{where}: {command!r} holds no command; write for example {example}")
+    return words
 
 
 def checked_catalog(given: Any) -> dict[str, dict[str, Any]]:
@@ -162,10 +171,55 @@ def _entry(where: str, name: Any, given: Any) -> dict[str, Any]:
             entry[key] = seconds(entry[key], f"{where}.{key}")
     if "variables" in entry:
         entry["variables"] = _variables(entry["variables"], f"{where}.variables")
+    if "consumers" in entry:
+        entry["consumers"] = _consumers(entry["consumers"], f"{where}.consumers")
     if "generate" in entry:
         example = "{kind: password, length: 32}"
         entry["generate"] = _mapping(entry["generate"], f"{where}.generate", RULE_KEYS, example)
     return entry
+
+
+def _consumers(given: Any, where: str) -> list[dict[str, Any]]:
+    """Return the consumers outside Compose: files, and persons to confirm."""
+    example = "[{name: backup-job, file: /etc/backup/db.env}, {name: dba-laptop, confirm: true}]"
+    if not isinstance(given, list):
+        raise SecretsError(f"{where}: must be a list, for example {example}")
+    found = [_consumer(one, f"{where}.{number}", example) for number, one in enumerate(given)]
+    for key in ("name", "file"):
+        # One file cannot be written for two, nor two be told apart by one name.
+        seen = [(one.get("host"), one[key]) if key == "file" else one[key] for one in found if key in one]
+        twice = next((one for one in seen if seen.count(one) > 1), None)
+        if twice:
+            raise SecretsError(f"{where}: {twice if key == 'name' else twice[1]} is there twice; keep one of the two")
+    return found
+
+
+def _consumer(given: Any, where: str, example: str) -> dict[str, Any]:
+    found = _mapping(given, where, CONSUMER_KEYS, example)
+    name = found.get("name")
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise SecretsError(f"{where}.name: needs a name of letters, digits, '_', '-' and '.', for example {example}")
+    if not isinstance(found.setdefault("confirm", False), bool):
+        raise SecretsError(f"{where}.confirm: {found['confirm']!r} is neither true nor false")
+    if found["confirm"] == ("file" in found):
+        raise SecretsError(f"{where}: {name} needs either file or confirm: true, for example {example}")
+    if found["confirm"]:
+        for key in ("after", "host", "timeout", "variables"):
+            if key in found:
+                raise SecretsError(f"{where}.{key}: {name} is a person; {key} goes with file")
+        return found
+    for key in ("after", "file", "host"):
+        _text(found, key, where)
+    if os.path.normpath(found["file"]) != found["file"] or not os.path.isabs(found["file"]):
+        raise SecretsError(f"{where}.file: {found['file']!r} is no absolute path; write one such as /etc/backup/db.env")
+    if "after" in found:
+        _words(found["after"], f"{where}.after", "systemctl restart backup")
+    found["timeout"] = seconds(found.get("timeout", 120), f"{where}.timeout", like="120 or 2m")
+    if not found["timeout"]:
+        raise SecretsError(f"{where}.timeout: must be more than 0; write 120 or 2m")
+    if "variables" in found:
+        found["variables"] = _variables(found["variables"], f"{where}.variables")
+    return found
 
 
 def _variables(given: Any, where: str) -> dict[str, str]:

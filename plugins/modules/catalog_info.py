@@ -92,6 +92,19 @@ credentials:
     engine:
       description: The engine.
       type: str
+    files:
+      description: >-
+        The consumers outside Compose that have a file (C(name), C(path), C(host), C(variables), C(after), C(timeout)).
+      type: list
+      elements: dict
+    left_behind:
+      description: Services that have the password from a file of their own, a line each with the edit that ends that.
+      type: list
+      elements: str
+    persons:
+      description: The persons who have to confirm that they do not use the old value any more.
+      type: list
+      elements: str
     plan:
       description: >-
         The waves of the roll-out (C(waves), each a list of services with C(mode), C(reason), C(evidence) and
@@ -249,8 +262,16 @@ def look_up(
         facts["server"] = {"id": running.id} if running else None
         facts["has_data"] = not own or any(c.service == own for c in containers) or project.has_data(own)
         facts["plan"] = catalog_facts.roll_out_plan(
-            project, containers, own, facts["consumers"], services, params["skip_services"], spread
+            project,
+            containers,
+            own,
+            facts["consumers"],
+            services,
+            params["skip_services"],
+            spread,
+            [one["name"] for one in facts.get("files", [])],
         )
+        facts["left_behind"] = catalog_facts.left_behind(project, own, facts["variables"], present)
         found[name] = present
         credentials[name] = facts
     return credentials, found

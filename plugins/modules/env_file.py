@@ -85,8 +85,18 @@ options:
       - A line C(!docker-compose.override.yml) says that this file is meant to be committed, and is respected.
     type: bool
     default: false
+  preserve:
+    description:
+      - Whether the file is somebody else's, and only these values may change in it.
+      - The file and a line for every variable must be there. Each value keeps the quotes, or the bare form, that its line
+        has, since C(docker run --env-file), systemd's C(EnvironmentFile) and a shell disagree on quotes. Mode, owner and
+        group stay, too.
+      - A value is read, and compared by O(replaces), as it stands there, without variables in it.
+    type: bool
+    default: false
 seealso:
   - module: chat4all.secrets.password
+  - module: chat4all.secrets.consumer_command
 """
 
 EXAMPLES = r"""
@@ -98,6 +108,14 @@ EXAMPLES = r"""
       POSTGRES_PASSWORD: "{{ database_password.value }}"
     example: true
     gitignore: true
+  no_log: true
+
+- name: Give a job outside Compose the same password
+  chat4all.secrets.env_file:
+    path: /etc/backup/db.env
+    values:
+      DB_PASSWORD: "{{ database_password.value }}"
+    preserve: true
   no_log: true
 """
 
@@ -135,7 +153,7 @@ import stat
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
+from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv, env_lines
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import (
     atomic_write,
@@ -143,7 +161,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.files import (
     check_writable,
     read_plain_file,
 )
-from ansible_collections.chat4all.secrets.plugins.module_utils.fingerprints import foreign
+from ansible_collections.chat4all.secrets.plugins.module_utils.fingerprints import fingerprint, foreign
 from ansible_collections.chat4all.secrets.plugins.module_utils.quiet_module import QuietModule
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import LOCK_ARGUMENTS, module_lock
 
@@ -245,6 +263,33 @@ def variables(file: File, values: dict[str, str], gid: int) -> tuple[Write, list
     return Write(file, text, 0o600, gid, before, after), added, updated
 
 
+def preserved(path: str, params: dict[str, Any], values: dict[str, str]) -> tuple[Write, list[str]]:
+    """Return somebody else's file with the values in it, and the names that are updated."""
+    file = look(path, 0, 0)
+    if not file.exists:
+        raise SecretsError(f"{path}: no such file; it is kept in step, not made")
+    key = bytes.fromhex(params["fingerprint_key"] or "")
+    lines = env_lines.read(file.text, values, path)
+    theirs = sorted(
+        {
+            line.name
+            for line in lines
+            if line.name in params["replaces"] and fingerprint(key, line.value) not in params["replaces"][line.name]
+        }
+    )
+    _refuse_foreign(path, theirs)
+    updated = sorted({line.name for line in lines if line.value != values[line.name]})
+    before, after = ([f"{name}=({what} value)" for name in updated] for what in ("a", "another"))
+    text = env_lines.render(file.text, values, path)
+    return Write(file, text, file.mode, file.gid, before, after), updated
+
+
+def _refuse_foreign(path: str, theirs: list[str]) -> None:
+    if theirs:
+        what = " and ".join(theirs)
+        raise SecretsError(f"{path}: somebody else has changed {what}; nothing was written", foreign=theirs)
+
+
 def example(file: File, names: list[str]) -> Write:
     """Return ``.env.example`` with a placeholder for every name that it lacks."""
     missing = [
@@ -271,6 +316,12 @@ def work(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     path = os.path.abspath(params["path"])
     folder, name = os.path.split(path)
     values = strings(params["values"])
+    if params["preserve"]:
+        with module_lock(params, check_mode):
+            write, updated = preserved(path, params, values)
+            if write.needed:
+                write.check() if check_mode else write.do()
+        return _result(path, [], updated, [write] if write.needed else [])
     try:
         found = os.stat(folder)
     except OSError as error:
@@ -283,10 +334,7 @@ def work(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
     with module_lock(params, check_mode):
         file = look(path, uid, gid, owner=uid)
-        theirs = foreign(file.text, path, params["fingerprint_key"], params["replaces"])
-        if theirs:
-            what = " and ".join(theirs)
-            raise SecretsError(f"{path}: somebody else has changed {what}; nothing was written", foreign=theirs)
+        _refuse_foreign(path, foreign(file.text, path, params["fingerprint_key"], params["replaces"]))
         group = file.gid if params["group"] is None else _number("group", params["group"])
         env, added, updated = variables(file, values, group)
         writes = []
@@ -298,6 +346,10 @@ def work(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         writes = [write for write in (*writes, env) if write.needed]
         for write in writes:
             write.check() if check_mode else write.do()
+    return _result(path, added, updated, writes)
+
+
+def _result(path: str, added: list[str], updated: list[str], writes: list[Write]) -> dict[str, Any]:
     return {
         "changed": bool(writes),
         "path": path,
@@ -341,8 +393,10 @@ def main() -> None:
             "group": {"type": "str"},
             "example": {"type": "bool", "default": False},
             "gitignore": {"type": "bool", "default": False},
+            "preserve": {"type": "bool", "default": False},
             **LOCK_ARGUMENTS,
         },
+        mutually_exclusive=[("preserve", name) for name in ("owner", "group")],
         supports_check_mode=True,
     )
     try:

@@ -62,6 +62,13 @@ options:
     description: A person says that the old value has been ended where it was issued, which nobody here can do or see.
     type: bool
     default: false
+  confirmed_by:
+    description:
+      - With O(purpose=revoke), the persons who do not use the old value any more. The store remembers them; the old
+        value ends once all have confirmed.
+    type: list
+    elements: str
+    default: []
   opened:
     description: What O(step=open) returned.
     type: dict
@@ -79,7 +86,7 @@ options:
     type: dict
     default: {}
   skip_services:
-    description: Consumers that keep what they have; they stay stale.
+    description: Consumers that keep what they have; they stay stale. Those outside Compose are named as in the catalog.
     type: list
     elements: str
     default: []
@@ -149,8 +156,8 @@ facts:
   type: dict
 phase:
   description: >-
-    Where the rotation stands: V(new), V(forward), V(back), V(revoke) (all is done but the old value's end) or
-    V(revoke_first) (the grace of an earlier value is over).
+    Where the rotation stands: V(new), V(forward), V(back), V(revoke) (all is done but the old value's end),
+    V(revoke_first) (the grace of an earlier value is over), V(grace) (it is not) or V(waits) (a person has to confirm).
   returned: O(step=open)
   type: str
 rotation:

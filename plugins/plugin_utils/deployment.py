@@ -27,7 +27,13 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import uns
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import LEASE, boot_id, person
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.hosts import Host, everywhere, members, on_host
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.placing import Place, homes, placed, places
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.placing import (
+    Place,
+    consumers_of,
+    homes,
+    placed,
+    places,
+)
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.store import (
     LocalFile,
     Reader,
@@ -287,7 +293,7 @@ class Deployment:
 
         infos = everywhere(self.hosts, resolve)
         info = placed(list(zip(names, infos, strict=True)), {name: home for name, (home, _seen) in found.items()})
-        consumers = {one for facts in info["credentials"].values() for one in facts["consumers"]}
+        consumers = {one for facts in info["credentials"].values() for one in consumers_of(facts)}
         for one in skip_services:
             if not consumers & {one, *(f"{name}/{one}" for name in names)}:
                 raise SecretsError(f"skip_service={one}: not a consumer; there are {', '.join(sorted(consumers))}")

@@ -93,6 +93,9 @@ def placed(infos: Sequence[tuple[str, dict[str, Any]]], home: Mapping[str, str] 
             "literal_user": [
                 f"{host}/{one}" for host, info in infos for one in info["credentials"][name]["literal_user"]
             ],
+            "left_behind": [
+                f"{host}: {text}" for host, info in infos for text in info["credentials"][name].get("left_behind", [])
+            ],
             "plan": _plan(infos, name),
         }
     merged = {
@@ -133,6 +136,11 @@ def places(facts: dict[str, Any]) -> list[Place]:
     """Return where a credential is published and rolled out, in the inventory's order."""
     found: list[Place] = facts["places"]
     return found
+
+
+def consumers_of(facts: dict[str, Any]) -> list[str]:
+    """Return all that may be skipped: services, and those outside Compose that have a file."""
+    return [*facts["consumers"], *(one["name"] for one in facts.get("files", []))]
 
 
 def clients(

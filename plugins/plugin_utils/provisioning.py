@@ -155,7 +155,8 @@ class Provisioning:
         # Another login that the server may still accept is the next run's to end.
         for old in (old_value(entry), entry["current"], entry.get("pending")):
             if old and old["user"] != current["user"]:
-                left = {key: old[key] for key in ("user", "password", "created", "revoke_after") if key in old}
+                kept_of_it = ("user", "password", "created", "revoke_after", "waits_for", "confirmed")
+                left = {key: old[key] for key in kept_of_it if key in old}
                 kept["previous"] = {**left, "rotation": old.get("rotation") or f"r-{secrets.token_hex(2)}"}
                 break
         login = self.log_in(facts, {**kept, "current": current})

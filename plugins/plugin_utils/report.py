@@ -96,6 +96,7 @@ def plan(
     new_user: str,
     resume: str,
     last: dict[str, Any],
+    skipped: Iterable[str] = (),
 ) -> list[str]:
     """Return the plan that ``--check`` prints; ``last`` is what the last rotation has measured."""
     lines = [_plan_title(facts["name"], project)]
@@ -117,6 +118,11 @@ def plan(
     for place in facts["places"]:
         variables = ", ".join(sorted(facts["variables"].values()))
         lines += field("publish", f"{place['env_file']} on {place['host']}: {variables}")
+    files = facts.get("files", [])
+    skipped = list(skipped)
+    for one in files:
+        what = "skipped, it stays stale" if one["name"] in skipped else ", ".join(sorted(one["variables"].values()))
+        lines += field("publish", f"{one['path']} on {one['host'] or host}: {what}")
     override = {path.rsplit("/", 1)[-1] for path in [*project["files"], facts.get("pin", "")] if ".override." in path}
     if override and facts["service"]:
         lines += field("override", f"{', '.join(sorted(override))}: pins {facts['service']}'s first-start values")
@@ -125,6 +131,10 @@ def plan(
         for index, service in enumerate(wave):
             gap = last.get("gaps", {}).get(service["service"])
             lines.append(_plan_row(number if index == 0 else None, service, gap))
+    commands = [one for one in files if one["after"] and one["name"] not in skipped]
+    for index, one in enumerate(commands):
+        number = f"{len(facts['plan']['waves']) + 1}" if index == 0 else " "
+        lines.append(f"    {number}  {one['name']:<20} {' '.join(one['after']):<32} exit code 0"[:WIDTH].rstrip())
     for service in (service for wave in facts["plan"]["waves"] for service in wave if service.get("called_by")):
         lines += field(
             "direct",
@@ -140,7 +150,11 @@ def _by_hand(facts: dict[str, Any]) -> str:
     if facts["type"] == "person":
         return to_end(facts["name"])
     ends = "same run, once no session uses it" if not facts["grace"] else f"after {duration(facts['grace'])} of grace"
-    return f"none      old value ends: {ends}"
+    persons = facts.get("persons", [])
+    if not persons:
+        return f"none      old value ends: {ends}"
+    ends = f"once confirmed, {ends}" if facts["grace"] else "once confirmed"
+    return f"{', '.join(persons)} confirm{'s' if len(persons) == 1 else ''}      old value ends: {ends}"
 
 
 def _effect(facts: dict[str, Any]) -> str:
@@ -167,9 +181,12 @@ def summary(facts: dict[str, Any], user: str, outcome: dict[str, Any]) -> list[s
     gaps = ", ".join(f"{name} {duration(gap)}" for name, gap in outcome["gaps"].items()) or "none"
     refused = "not counted" if outcome["refused"] is None else outcome["refused"]
     evidence = f"refused logins {refused}"
-    consumers = len(facts["consumers"])
     skipped = outcome["skipped"]
-    moved = f"{consumers - len(skipped)}/{consumers} services on {user}"
+    files = {one["name"]: one["path"] for one in facts.get("files", [])}
+    moved = _moved(facts["consumers"], skipped, "service")
+    if files:
+        moved += f" and {_moved(list(files), skipped, 'file')}"
+    moved += f" on {user}"
     if facts["type"] == "person":
         evidence = "not tested; evidence: health of the services"
         old = "old value: ended by hand" if outcome["refused_at"] else "old value: valid until a person ends it"
@@ -181,9 +198,17 @@ def summary(facts: dict[str, Any], user: str, outcome: dict[str, Any]) -> list[s
         f"{outcome['word']}  {facts['name']}   {duration(outcome['seconds'])}   {evidence}   gaps: {gaps}",
         f"  {moved}   {old}   next due {outcome['due']}",
     ]
-    tasks = [f"{name} keeps the old value: once it can start, docker compose up -d {service(name)}" for name in skipped]
+    tasks = [
+        f"{name} keeps the old value: copy .env's values into {files[name]} and restart it"
+        if name in files
+        else f"{name} keeps the old value: once it can start, docker compose up -d {service(name)}"
+        for name in skipped
+    ]
+    waiting = outcome.get("waits_for", [])
     if facts["type"] == "person" and not outcome["refused_at"]:
         tasks.append(to_end(facts["name"]))
+    elif waiting and not outcome["refused_at"]:
+        tasks.append(to_confirm(facts["name"], waiting))
     elif not outcome["refused_at"]:
         when = f"after {outcome['revoke_after']}" if outcome["revoke_after"] else "then"
         tasks.append(f"{when}: {command('revoke', revoke=facts['name'])}")
@@ -262,6 +287,20 @@ def findings(seen: dict[str, Any], host: str) -> list[str]:
 
 def _drafted(one: dict[str, Any]) -> str:
     return " -> written as engine: manual" if one["place"] == "variable" and one["in_env"] else ""
+
+
+def _moved(names: list[str], skipped: list[str], noun: str) -> str:
+    return f"{len([one for one in names if one not in skipped])}/{len(names)} {noun}s"
+
+
+def to_confirm(name: str, persons: Iterable[str], short: bool = False) -> str:
+    """Return what is to be done about the persons who still have an old value."""
+    persons = list(persons)
+    has = "has" if len(persons) == 1 else "have"
+    then = command("revoke", revoke=name, confirmed=",".join(persons))
+    if short:
+        then = then.removeprefix("ansible-playbook chat4all.secrets.")
+    return f"{' and '.join(persons)} still {has} the old value; then: {then}"
 
 
 def _count(items: list[str], noun: str) -> str:

@@ -29,7 +29,8 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import
     now,
 )
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.hosts import Host, Unreachable, everywhere
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.placing import Place, clients
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.outside import Outside, waits_for
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.placing import Place, clients, consumers_of
 
 # Seconds without a session of the old user before it counts as drained, and how long that may take.
 DRAIN = {"quiet": 2, "timeout": 60}
@@ -69,16 +70,19 @@ def phase_of(entry: dict[str, Any]) -> str:
     """Return where a rotation of this entry stands.
 
     ``new``: nothing is under way. ``forward``, ``back``: a pending value goes that way. ``revoke``: all is done but the
-    old value's end. ``revoke_first``: an earlier rotation's grace is over. ``grace``: it is not.
+    old value's end. ``revoke_first``: an earlier rotation's grace is over. ``grace``: it is not. ``waits``: it is, but
+    persons have to confirm first that they do not use the old value any more.
     """
     pending, old = entry.get("pending"), old_value(entry)
     if pending:
         return "back" if pending.get("direction") == "back" else "forward"
     if not old:
         return "new"
-    if "revoke_after" not in old:
-        return "revoke"
-    return "grace" if datetime.datetime.fromisoformat(old["revoke_after"]) > now() else "revoke_first"
+    if "revoke_after" in old and datetime.datetime.fromisoformat(old["revoke_after"]) > now():
+        return "grace"
+    if waits_for(old):
+        return "waits"
+    return "revoke_first" if "revoke_after" in old or "waits_for" in old else "revoke"
 
 
 def is_unfinished(entry: dict[str, Any]) -> bool:
@@ -109,6 +113,11 @@ class Rotation:
         self.name = name
         self.arguments = arguments
         self.opened: dict[str, Any] = arguments.get("opened") or {}
+
+    @property
+    def outside(self) -> Outside:
+        """The consumers outside Compose."""
+        return Outside(self, self.facts)
 
     # -- what the steps share
 
@@ -182,7 +191,7 @@ class Rotation:
     def skipped(self, facts: dict[str, Any]) -> set[str]:
         """Return the consumers that keep what they have: named as such, or on several hosts by their service alone."""
         given = set(self.arguments["skip_services"])
-        return {name for name in facts["consumers"] if given & {name, name.rpartition("/")[2]}}
+        return {name for name in consumers_of(facts) if given & {name, name.rpartition("/")[2]}}
 
     def _server(self, facts: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
         if not facts["server"]:
@@ -210,8 +219,8 @@ class Rotation:
         deployment.require_discretion()
         entry = deployment.entry(self.name)
         phase = phase_of(entry)
-        waits = phase == "grace" and not self.arguments["end_grace"]
-        if waits or (phase == "new" and purpose != "rotate"):
+        going_on = self.arguments["end_grace"] or self.arguments["confirmed_by"]
+        if (phase in ("grace", "waits") and not going_on) or (phase == "new" and purpose != "rotate"):
             left = record_of(self.name, deployment.memory()).get("rotation")
             if left and (phase == "new" or left == entry["previous"]["rotation"]):
                 return self._close(entry, left)
@@ -225,12 +234,17 @@ class Rotation:
                     f"{self.name}: a rotation is unfinished; finish it first: "
                     + report.command("rotate", rotate=self.name)
                 )
+            if phase in ("grace", "waits", "revoke_first") and self.arguments["confirmed_by"]:
+                entry = self._confirm(entry)
+                phase = phase_of(entry)
             if phase == "grace" and self.arguments["end_grace"]:
-                phase = "revoke_first"
-            if phase in ("new", "grace"):
+                phase = "waits" if waits_for(entry["previous"]) else "revoke_first"
+            if phase in ("new", "grace", "waits"):
                 left = "no old value is left to end"
                 if phase == "grace":
                     left = f"ends after {entry['previous']['revoke_after']}; -e end_grace=true ends it now"
+                if phase == "waits":
+                    left = report.to_confirm(self.name, waits_for(entry["previous"]))
                 deployment.line("open", f"{self.name}: {left}")
                 return {"changed": False, "phase": phase}
         held = (entry["previous"] if phase == "revoke" else entry.get("pending") or {}).get("rotation")
@@ -254,6 +268,30 @@ class Rotation:
                 # What is unfinished stays remembered; only the lock goes.
                 deployment.let_go(self.holder, forget=not held)
             raise
+
+    def _confirm(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """Remember in the store which persons do not use the old value any more; returns the entry."""
+        deployment, old = self.deployment, entry["previous"]
+        known, given = old.get("waits_for", []), self.arguments["confirmed_by"]
+        unknown = [name for name in given if name not in known]
+        if unknown and known:
+            raise SecretsError(
+                f"confirmed={unknown[0]}: {self.name} does not wait for that; it waits for {', '.join(known)}"
+            )
+        fresh = [name for name in waits_for(old) if name in given]
+        changed = {**old, "confirmed": [*old.get("confirmed", []), *fresh]}
+        if not fresh or deployment.check_mode:
+            return {**entry, "previous": changed}
+        self.opened = {"rotation": f"r-{secrets.token_hex(2)}"}
+        deployment.take(self.holder, take_lock=self.arguments["take_lock"])
+        done = []
+        try:
+            self.change(lambda stored: stored["previous"].update(confirmed=changed["confirmed"]))
+            done = self.records("open", state=f"confirmed by {', '.join(fresh)}")
+        finally:
+            deployment.release(self.holder, ledger=done)
+        deployment.line("open", f"{self.name}: confirmed by {', '.join(fresh)}")
+        return self.entry()
 
     def _close(self, entry: dict[str, Any], rotation: str) -> dict[str, Any]:
         """End what a run has left that died between its last change of the store and the end of its lock."""
@@ -303,7 +341,7 @@ class Rotation:
                 self.change(lambda stored: stored["pending"].pop("direction", None))
         if not restored:
             self._check_logins(logins, entry, facts, phase)
-            if phase in ("grace", "revoke", "revoke_first") and logins["current"]["status"] == "rejected":
+            if phase in ("grace", "waits", "revoke", "revoke_first") and logins["current"]["status"] == "rejected":
                 # Nobody knows the current value (drift=replace): a new one comes first, and takes the old one's login.
                 phase, unfinished = "new", None
             if phase == "grace":
@@ -311,15 +349,22 @@ class Rotation:
                     f"{name}: the previous value is in its grace until {entry['previous']['revoke_after']}; "
                     f"wait, or end it now: {report.command('revoke', revoke=name, end_grace='true')}"
                 )
+            if phase == "waits":
+                raise SecretsError(f"{name}: {report.to_confirm(name, waits_for(entry['previous']))}")
         stale = [service for service, _change in info["pending_changes"] if service in facts["consumers"]]
+        ending = phase in ("revoke", "revoke_first")
+        if ending:
+            stale += self.outside.stale(entry)
+        else:
+            self.outside.check(entry)
         skipped = self.skipped(facts)
         if phase == "revoke" and stale and skipped.issuperset(stale) and "step" in unfinished:
             return self._close(entry, self.id)
-        if stale and phase in ("revoke", "revoke_first"):
-            raise SecretsError(
-                f"{stale[0]} still has the old value, which is to end; docker compose up -d {report.service(stale[0])}, "
-                "then run this again"
-            )
+        if stale and ending:
+            path = next((one["path"] for one in self.outside.files if one["name"] == stale[0]), "")
+            mend = f"copy .env's values into {path} and restart it" if path else ""
+            mend = mend or f"docker compose up -d {report.service(stale[0])}"
+            raise SecretsError(f"{stale[0]} still has the old value, which is to end; {mend}, then run this again")
         self._refuse(facts, info, resuming=restored or replacing or phase in ("back", "forward"))
         trial = generate(**facts["generate"]).value  # a rule that cannot be met is refused here
         if restored:
@@ -382,7 +427,8 @@ class Rotation:
             disabled = f"; {new_user} is disabled" if facts["strategy"] == "pair" else ""
             going = f"back to {user}{disabled}" if phase == "back" else "the old value ends"
             return report.small_plan(self.name, project, resume, going)
-        return report.plan(facts, project, facts["host"], user, new_user, resume, last)
+        skipped = self.skipped(facts)
+        return report.plan(facts, project, facts["host"], user, new_user, resume, last, skipped)
 
     def _refuse(self, facts: dict[str, Any], info: dict[str, Any], resuming: bool) -> None:
         """Raise the first reason not to begin; nothing has been touched yet."""
@@ -393,6 +439,8 @@ class Rotation:
                 f"{service}: its user name is typed into the Compose file and cannot follow an alternating user; "
                 f"write ${{{variable}:-{facts['role']}}} there, or set strategy: single_user"
             )
+        if facts.get("left_behind"):
+            raise SecretsError(facts["left_behind"][0])
         home = self.deployment.home(facts)
         if facts["server_variables"] and [self._label(home, facts["service"]), "recreate"] in info["pending_changes"]:
             raise SecretsError(
@@ -519,7 +567,7 @@ class Rotation:
         return {"changed": result["changed"], "login": result["login"]}
 
     def _publish(self, label: str, *replaced: str, **arguments: Any) -> list[dict[str, Any]]:
-        """Have every ``.env`` hold a slot's values, unless it holds others than those of the slots ``replaced``."""
+        """Have every ``.env``, and the files outside Compose, hold a slot's values; those of the slots ``replaced`` go."""
         entry = self.entry()
         slots = [self.slot(entry, label), *[entry[other] for other in (*replaced, "dropped") if entry.get(other)]]
         deployment, facts = self.deployment, self.facts
@@ -527,14 +575,16 @@ class Rotation:
             (host, {"path": place["env_file"], "values": deployment.env_values(facts, entry, slots[0], place)})
             for host, place in deployment.places(facts)
         ]
+        self.outside.publish(slots, trial=True)
         with self._naming_drift():
-            return deployment.publish(
+            results = deployment.publish(
                 writes,
                 replaces={} if self.arguments["drift"] == "replace" else self._known(*slots),
                 fingerprint_key=deployment.store.fingerprint_key.hex(),
                 holder=self.holder,
                 **arguments,
             )
+        return [*results, *self.outside.publish(slots)]
 
     def _known(self, *slots: dict[str, Any]) -> dict[str, list[str]]:
         """Return the fingerprints of slots' values by variable."""
@@ -578,12 +628,17 @@ class Rotation:
     def publish(self) -> dict[str, Any]:
         """Write user name and password to .env together."""
         self._separate()
-        pending = self.slot(self.entry(), "pending")
+        pending, files = self.slot(self.entry(), "pending"), self.outside.followed
+        if files:
+            # From here on a way back leads through the commands, too.
+            self.note([], outside=True)
         results = self._publish("pending", "current", ledger=self.records("test", "publish", slot=pending))
         changed = any(result["changed"] for result in results)
         what = "1 file" if len(results) == 1 else f"{len(results)} files"
         if self.deployment.is_spread:
-            what += f", on {', '.join(place['host'] for _host, place in self.deployment.places(self.facts))}"
+            hosts = [place["host"] for _host, place in self.deployment.places(self.facts)]
+            hosts += [one["host"] for one in files if one["host"]]
+            what += f", on {', '.join(dict.fromkeys(hosts))}"
         self.deployment.line("publish", what if changed else f"{what}, written before")
         return {"changed": changed}
 
@@ -608,6 +663,7 @@ class Rotation:
     def roll_out(self) -> dict[str, Any]:
         """Replace the stale consumers in waves, each verified before its old container goes."""
         replaced = self._replace("roll_out", "pending")
+        self.outside.run("roll_out", self.slot(self.entry(), "pending"))
         return {
             "changed": any(result["changed"] for _host, result in replaced),
             "gaps": {
@@ -678,26 +734,40 @@ class Rotation:
         skipped = self.skipped(self.facts)
         # Who was skipped goes on with the old value, so that there is nothing to wait for.
         wait = {**DRAIN, **{key: value for key, value in self.arguments["drain"].items() if value is not None}}
-        timeout = wait["quiet" if skipped else "timeout"]
+        # A person may go on with the old value until it ends, and so may whoever was skipped outside Compose.
+        others = {one["name"] for one in self.outside.files} & skipped or self.facts.get("persons")
+        tolerant = bool(others and entry.get("pending"))
+        timeout = wait["quiet" if skipped or tolerant else "timeout"]
         # Whoever waits is at work: the lock is kept meanwhile, however long that takes.
         held = {"state_dir": self.deployment.home(self.facts).state_dir, "holder": self.holder}
         wanted = {"idle_user": old, "idle_for": wait["quiet"], "timeout": timeout}
-        with self.deployment.kept(self.holder):
-            info = self.credential_info(self.facts, entry, **wanted, **held)
-        using: dict[str, set[str]] = {old: set(), new: set()}
-        for session in info["sessions"]:
-            if session["user"] in using:
-                address = session["address"] or "the server's own socket"
-                using[session["user"]].add(who.get(address, address))
-        left = using[old] - skipped
-        if (left or not (info["idle"] or skipped)) and self.arguments["end_sessions"]:
+        ends = boot_seconds() + wait["timeout"]
+        while True:
+            with self.deployment.kept(self.holder):
+                info = self.credential_info(self.facts, entry, **wanted, **held)
+            using: dict[str, set[str]] = {old: set(), new: set()}
+            for session in info["sessions"]:
+                if session["user"] in using:
+                    address = session["address"] or "the server's own socket"
+                    using[session["user"]].add(who.get(address, address))
+            left = using[old] - skipped
+            theirs = left - (set(who.values()) - {self.facts["host"]}) if tolerant else set()
+            left -= theirs
+            if not (tolerant and left) or boot_seconds() > ends:
+                break
+        if theirs:
+            self.deployment.line(
+                "drain", f"{_listed(theirs)} may go on with {old} until it ends: no consumer's address"
+            )
+        busy = left or not (info["idle"] or skipped or tolerant)
+        if busy and self.arguments["end_sessions"]:
             self.deployment.line("drain", f"{old} is still used by {_listed(left)}: its sessions end at revoke")
-        elif left or not (info["idle"] or skipped):
-            ends = "end that session"
+        elif busy:
+            mend = "end that session"
             if self.deployment.is_spread:
                 # A host that was cut off leaves sessions which nobody uses; the server does not know for hours.
-                ends += ", or, where it is one that a host has left which was cut off: -e end_sessions=true"
-            raise SecretsError(f"{old} is still used by {_listed(left)}; {ends}")
+                mend += ", or, where it is one that a host has left which was cut off: -e end_sessions=true"
+            raise SecretsError(f"{old} is still used by {_listed(left)}; {mend}")
         consumers = [name for name in self.facts["consumers"] if name not in skipped]
         seen = [name for name in consumers if name in using[new]]
         unseen = len(consumers) - len(seen)
@@ -714,18 +784,19 @@ class Rotation:
         skipped = self.arguments["skip_services"]
         revoke_after = self._revoke_after()
         ends = {"revoke_after": revoke_after} if revoke_after else {}
+        waits = {"waits_for": self.facts["persons"]} if self.facts.get("persons") else {}
 
         def move(stored: dict[str, Any]) -> None:
             pending = self.slot(stored, "pending")
             if pending.get("direction") == "back":
                 raise SecretsError(f"{self.name}: another run is going back from {self.id}; see status.yml")
-            stored["previous"] = {**stored["current"], "rotation": self.id, **ends}
+            stored["previous"] = {**stored["current"], "rotation": self.id, **ends, **waits}
             stored["current"] = pending
             del stored["pending"]
             stored.pop("dropped", None)
 
         # Who was skipped still has the old value.
-        ends_here = not ends and not skipped
+        ends_here = not ends and not skipped and not waits
         entry, tried = self.entry(), 0
         foreign = self.facts["strategy"] == "pair" and entry["current"]["user"] != entry["role"]
         if self.arguments["drift"] == "replace" and foreign and not ends_here:
@@ -811,6 +882,7 @@ class Rotation:
             "skipped": sorted(self.skipped(self.facts)),
             "refused_at": refused_at,
             "revoke_after": revoke_after,
+            "waits_for": waits_for(old_value(entry) or {}),
             "due": due.date().isoformat(),
         }
         rotated = self.opened["purpose"] == "rotate" and self.opened["phase"] in ("new", "forward", "revoke_first")
@@ -859,7 +931,7 @@ class Rotation:
                 rerun = "goes on with the same new password"
             else:
                 self._go_back(pending, step)
-                consumers = len(self.facts["consumers"])
+                consumers = len(self.facts["consumers"]) + len(self.outside.files)
                 working = f"working: {consumers} of {consumers} back on the old, valid password."
                 working += " Nothing is locked out."
                 rerun = self.AGAIN
@@ -902,6 +974,7 @@ class Rotation:
             self.credential("present", entry["current"], {**entry, "current": pending})
         self._publish("current", "pending")
         self._replace("back", "current")
+        self.outside.run("back", self.slot(entry, "current"))
         if self.facts["strategy"] == "pair":
             self._disable("back", pending, entry)
         self.change(lambda stored: (stored.pop("pending"), stored.pop("dropped", None)))

@@ -14,6 +14,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import person
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, is_gone, now
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.outside import Outside, waits_for
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, old_value, phase_of, record_of
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.serverless import rotation_of
 
@@ -81,7 +82,7 @@ class Status:
             row["last"] = "STOPPED"
             state += f"; the last rotation {outcome.replace('_', ' ')}; rerun retries"
         overdue = due.total_seconds() < 0
-        old_must_end = phase_of(entry) in ("revoke", "revoke_first")
+        old_must_end = phase_of(entry) in ("revoke", "revoke_first", "waits") or bool(waits_for(old_value(entry) or {}))
         if overdue:
             state += f"; OVERDUE -> rotate -e rotate={name}"
         elif due.total_seconds() < facts["interval"] * SOON:
@@ -116,11 +117,22 @@ class Status:
         fresh = [service for service in facts["consumers"] if service not in stale]
         agree = "current=env=server" if login["status"] == "accepted" else "current=env"
         text = f"{agree}; {len(fresh)}/{len(facts['consumers'])} services"
+        outside = Outside(rotation, facts)
+        try:
+            stale_files = outside.stale(entry)
+        except SecretsError as error:
+            return f"{text}; file cannot be read: {error.message}"
+        if outside.files:
+            text += f", {len(outside.files) - len(stale_files)}/{len(outside.files)} files"
+        if stale_files:
+            text += f"; DRIFT: the file of {', '.join(stale_files)} holds another value than the store"
         old = old_value(entry)
         if old and facts["type"] == "person":
             ended = f"then: revoke -e revoke={name} -e confirmed=true"
             return f"{text}; TODO: end the old value of {name} where it was issued, {ended}"
-        if old:
+        if old and waits_for(old):
+            text += f"; TODO: {report.to_confirm(name, waits_for(old), short=True)}"
+        elif old:
             ends = f"ends after {old['revoke_after']}" if old.get("revoke_after") else "is to be ended"
             text += f"; old value of {old['user']} valid, {ends} -> revoke -e revoke={name}"
         return text

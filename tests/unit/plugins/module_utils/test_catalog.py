@@ -43,6 +43,8 @@ def project(*services):
             "mode", ("job" if found[name].is_job else "start_first", "")
         ),
         inside=lambda name: found[name].config.get("inside", ""),
+        env_file="/srv/demo/.env",
+        secret_files=lambda: {name: one.config["files"] for name, one in found.items() if "files" in one.config},
         evidence=lambda name, ready_log: ready_log or found[name].config.get("evidence", "health check"),
     )
 
@@ -251,3 +253,100 @@ def test_the_plan_says_who_calls_a_service_directly():
         "aliased": ["by-alias"],
         "user-service": ["api-gateway"],
     }
+
+
+FILE = {"name": "job", "file": "/a.env", "confirm": False, "timeout": 120, "after": "systemctl restart 'my job'"}
+
+
+def outside(entry, *services):
+    return catalog.resolve("postgres", entry, project(*services))
+
+
+def test_a_consumer_outside_compose_has_the_credentials_own_variables():
+    facts = outside({"consumers": [FILE, {"name": "dba", "confirm": True}]})
+    assert facts["persons"] == ["dba"]
+    assert facts["files"] == [
+        {
+            "name": "job",
+            "path": "/a.env",
+            "host": "",
+            "variables": {"user": "POSTGRES_USER", "password": "POSTGRES_PASSWORD"},
+            "after": ["systemctl", "restart", "my job"],
+            "timeout": 120,
+        }
+    ]
+    given = {**FILE, "variables": {"password": "DB_PW"}, "host": "app2"}
+    [found] = outside({"consumers": [given]})["files"]
+    assert found["variables"] == {"user": "POSTGRES_USER", "password": "DB_PW"} and found["host"] == "app2"
+    [found] = outside({"strategy": "single_user", "consumers": [given]})["files"]
+    assert found["variables"] == {"password": "DB_PW"}
+    manual = {
+        "engine": "manual",
+        "variables": {"secret": "TOKEN"},
+        "consumers": [{**FILE, "variables": {"secret": "T"}}],
+    }
+    assert outside(manual)["files"][0]["variables"] == {"password": "T"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"consumers": [{**FILE, "name": "postgres"}]}, "postgres is a service of /srv/demo, which is found by itself"),
+        ({"consumers": [{**FILE, "file": "/srv/demo/.env"}]}, "job: /srv/demo/.env is written in any case"),
+        (
+            {"strategy": "single_user", "consumers": [{"name": "dba", "confirm": True}]},
+            "dba: with strategy: single_user the old password is refused",
+        ),
+        (
+            {"engine": "manual", "variables": {"secret": "TOKEN"}, "consumers": [{"name": "dba", "confirm": True}]},
+            "dba: a person ends the old value in any case, so nobody is waited for",
+        ),
+    ],
+)
+def test_what_cannot_be_a_consumer_outside_compose_is_refused(entry, said):
+    with pytest.raises(SecretsError) as error:
+        outside(entry)
+    assert error.value.message.startswith("secrets_catalog.postgres.consumers: " + said)
+
+
+def test_a_consumer_outside_compose_may_be_skipped():
+    found = project(service("app"))
+    assert catalog.roll_out_plan(found, [], "postgres", ["app"], {}, ["job"], files=["job"])["waves"]
+    with pytest.raises(SecretsError, match="skip_service=jbo: not a consumer; there are app, job"):
+        catalog.roll_out_plan(found, [], "postgres", ["app"], {}, ["jbo"], files=["job"])
+
+
+@pytest.mark.parametrize(
+    ("environment", "content", "left"),
+    [
+        ({"POSTGRES_PASSWORD_FILE": "/run/secrets/db"}, "other", True),
+        ({"PGPASSFILE": "/run/secrets/db"}, "k33p-this\n", True),
+        ({"PGPASSFILE": "/run/secrets/db"}, "k33p-this-one", False),
+        ({"POSTGRES_PASSWORD_FILE": "/run/secrets/other"}, "", False),
+    ],
+)
+def test_a_password_in_a_file_of_a_compose_secret_is_left_behind(environment, content, left, tmp_path):
+    path = tmp_path / "db.txt"
+    path.write_text(content)
+    files = [("db", "/run/secrets/db", str(path))]
+    found = project(
+        service("postgres", "postgres:17", environment=ENVIRONMENT, files=files),
+        service("app", environment=environment, files=files),
+    )
+    variables = {"user": "POSTGRES_USER", "password": "POSTGRES_PASSWORD"}
+    lines = catalog.left_behind(found, "postgres", variables, {"POSTGRES_PASSWORD": "k33p-this"})
+    assert bool(lines) == left
+    if left:
+        assert lines[0].startswith(f"app: has the password from the file {path} (Compose secret db)")
+        assert "secrets: {db: {environment: POSTGRES_PASSWORD}}" in lines[0] and "k33p-this" not in lines[0]
+
+
+def test_a_password_that_is_in_no_variable_at_all_is_named_with_its_file():
+    given = {
+        "environment": {"POSTGRES_PASSWORD_FILE": "/run/secrets/db"},
+        "files": [("db", "/run/secrets/db", "/x/db")],
+    }
+    found = project(service("postgres", "postgres:17", environment=ENVIRONMENT), service("app", **given))
+    found.consumers = lambda variables: {name: set() for name in variables}
+    with pytest.raises(SecretsError, match=r"app: has the password from the file /x/db \(Compose secret db\)"):
+        catalog.resolve("postgres", {}, found)

@@ -148,6 +148,9 @@ def test_an_entry_is_returned_with_its_durations_in_seconds():
     assert checked_catalog({"postgres": entry}) == {"postgres": {**entry, "interval": 7776000, "grace": 3600}}
 
 
+FILE = {"name": "job", "file": "/a.env"}
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -155,9 +158,9 @@ def test_an_entry_is_returned_with_its_durations_in_seconds():
         ({"post gres": {}}, "secrets_catalog.post gres: a name is made of letters, digits, '_', '-' and '.'"),
         ({"pg": None}, "secrets_catalog.pg: must be a mapping; {} takes every default"),
         ({"pg": "postgresql"}, "secrets_catalog.pg: must be a mapping, for example {}, which takes every default"),
-        ({"pg": {"intervall": "90d"}}, "secrets_catalog.pg.intervall: unknown key; known: engine, generate, grace"),
-        ({"pg": {"address": {}}}, "secrets_catalog.pg.address: unknown key; known: engine, generate, grace"),
-        ({"pg": {1: 2}}, "secrets_catalog.pg.1: unknown key; known: engine, generate, grace"),
+        ({"pg": {"intervall": "90d"}}, "secrets_catalog.pg.intervall: unknown key; known: consumers, engine, ge"),
+        ({"pg": {"address": {}}}, "secrets_catalog.pg.address: unknown key; known: consumers, engine, ge"),
+        ({"pg": {1: 2}}, "secrets_catalog.pg.1: unknown key; known: consumers, engine, ge"),
         ({"pg": {"engine": "postgre"}}, "secrets_catalog.pg.engine: unknown engine 'postgre'; use manual, postgresql"),
         ({"pg": {"engine": ["postgresql"]}}, "secrets_catalog.pg.engine: ['postgresql'] is no text; write it in"),
         ({"pg": {"service": {"a": 1}}}, "secrets_catalog.pg.service: {'a': 1} is no text; write it in quotes"),
@@ -175,6 +178,53 @@ def test_an_entry_is_returned_with_its_durations_in_seconds():
         ),
         ({"pg": {"variables": {"user": "A-B"}}}, "secrets_catalog.pg.variables.user: 'A-B' is no name of a variable;"),
         ({"pg": {"variables": {"user": ["A"]}}}, "secrets_catalog.pg.variables.user: ['A'] is no name of a variable;"),
+        (
+            {"pg": {"consumers": {"name": "a"}}},
+            "secrets_catalog.pg.consumers: must be a list, for example [{name: backup-j",
+        ),
+        (
+            {"pg": {"consumers": ["a"]}},
+            "secrets_catalog.pg.consumers.0: must be a mapping, for example [{name: backup-job",
+        ),
+        ({"pg": {"consumers": [{}]}}, "secrets_catalog.pg.consumers.0.name: needs a name of letters, digits, "),
+        ({"pg": {"consumers": [{"name": "a,b"}]}}, "secrets_catalog.pg.consumers.0.name: needs a name of letters, "),
+        ({"pg": {"consumers": [FILE, {**FILE, "file": "/b"}]}}, "secrets_catalog.pg.consumers: job is there twice; "),
+        ({"pg": {"consumers": [FILE, {**FILE, "name": "b"}]}}, "secrets_catalog.pg.consumers: /a.env is there twice; "),
+        (
+            {"pg": {"consumers": [{"name": "a"}]}},
+            "secrets_catalog.pg.consumers.0: a needs either file or confirm: true",
+        ),
+        (
+            {"pg": {"consumers": [{**FILE, "confirm": True}]}},
+            "secrets_catalog.pg.consumers.0: job needs either file or ",
+        ),
+        (
+            {"pg": {"consumers": [{**FILE, "confirm": "yes"}]}},
+            "secrets_catalog.pg.consumers.0.confirm: 'yes' is neither ",
+        ),
+        (
+            {"pg": {"consumers": [{"name": "a", "confirm": True, "after": "x"}]}},
+            "secrets_catalog.pg.consumers.0.after: a is a person; after goes with file",
+        ),
+        ({"pg": {"consumers": [{**FILE, "file": "b.env"}]}}, "secrets_catalog.pg.consumers.0.file: 'b.env' is no abs"),
+        (
+            {"pg": {"consumers": [{**FILE, "file": "/x/../b"}]}},
+            "secrets_catalog.pg.consumers.0.file: '/x/../b' is no abs",
+        ),
+        ({"pg": {"consumers": [{**FILE, "after": ["x"]}]}}, "secrets_catalog.pg.consumers.0.after: ['x'] is no text"),
+        ({"pg": {"consumers": [{**FILE, "after": "sh 'x"}]}}, "secrets_catalog.pg.consumers.0.after: No closing quota"),
+        (
+            {"pg": {"consumers": [{**FILE, "timeout": 0}]}},
+            "secrets_catalog.pg.consumers.0.timeout: must be more than 0",
+        ),
+        (
+            {"pg": {"consumers": [{**FILE, "host": 5}]}},
+            "secrets_catalog.pg.consumers.0.host: 5 is no text; write it in",
+        ),
+        (
+            {"pg": {"consumers": [{**FILE, "variables": {"user": "A-B"}}]}},
+            "secrets_catalog.pg.consumers.0.variables.user: 'A-B' is no name of a variable;",
+        ),
         ({"pg": {"generate": 32}}, "secrets_catalog.pg.generate: must be a mapping, for example {kind: password, "),
         ({"pg": {"generate": {"size": 3}}}, "secrets_catalog.pg.generate.size: unknown key; known: forbidden, kind, "),
     ],
@@ -184,3 +234,15 @@ def test_a_catalog_that_nobody_understands_is_one_line(given, said):
         checked_catalog(given)
     assert error.value.message.startswith(said)
     assert "\n" not in error.value.message
+
+
+def test_consumers_outside_compose_have_their_defaults():
+    given = [
+        {**FILE, "after": "systemctl restart job", "timeout": "1m", "host": None},
+        {"name": "dba", "confirm": True},
+    ]
+    assert checked_catalog({"pg": {"consumers": given}})["pg"]["consumers"] == [
+        {"name": "job", "file": "/a.env", "confirm": False, "after": "systemctl restart job", "timeout": 60},
+        {"name": "dba", "confirm": True},
+    ]
+    assert checked_catalog({"pg": {"consumers": [FILE]}})["pg"]["consumers"][0]["timeout"] == 120

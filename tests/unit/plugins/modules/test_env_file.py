@@ -24,6 +24,7 @@ DEFAULTS = {
     "group": None,
     "example": False,
     "gitignore": False,
+    "preserve": False,
     "state_dir": None,
     "holder": None,
     "ledger": [],

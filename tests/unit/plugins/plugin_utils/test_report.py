@@ -89,6 +89,32 @@ def test_the_plan_says_that_nothing_is_touched_and_who_has_a_gap():
     assert "user chat4all -> chat4all_1 (first rotation: users are created)" in " ".join(text.split())
 
 
+JOB = {"name": "backup-job", "path": "/etc/db.env", "host": "", "variables": {"password": "PW"}, "after": ["sh", "x"]}
+
+
+def test_the_plan_shows_the_consumers_outside_compose():
+    facts = {**FACTS, "files": [JOB, {**JOB, "name": "cron", "host": "app2", "after": []}], "persons": ["dba"]}
+    text = " ".join("\n".join(report.plan(facts, PROJECT, "db1", "chat4all", "chat4all_1", "", LAST)).split())
+    assert "publish /etc/db.env on db1: PW publish /etc/db.env on app2: PW" in text
+    assert "2 backup-job sh x exit code 0 direct" in text and " cron " not in text
+    assert "by hand dba confirms old value ends: once confirmed estimate" in text
+    skipped = "\n".join(report.plan({**facts, "grace": 60}, PROJECT, "db1", "a", "b", "", LAST, ["backup-job"]))
+    assert "/etc/db.env on db1: skipped, it stays stale" in skipped and "sh x" not in skipped
+    assert "once confirmed, after 1 min 0 s of grace" in skipped
+
+
+def test_the_summary_names_persons_and_files_that_have_the_old_value():
+    facts = {**FACTS, "files": [JOB]}
+    text = "\n".join(report.summary(facts, "app_2", {**OUTCOME, "skipped": ["backup-job"], "refused_at": ""}))
+    assert "2/2 services and 0/1 files on app_2" in text
+    assert "backup-job keeps the old value: copy .env's values into /etc/db.env and restart it" in text
+    text = "\n".join(report.summary(facts, "app_2", {**OUTCOME, "refused_at": "", "waits_for": ["dba", "ops"]}))
+    assert (
+        "dba and ops still have the old value; then: "
+        "ansible-playbook chat4all.secrets.revoke -e revoke=postgres -e confirmed=dba,ops."
+    ) in text and "To do: then" not in text
+
+
 def test_the_summary_names_what_is_left_to_do():
     assert "To do: nothing." in "\n".join(report.summary(FACTS, "chat4all_1", OUTCOME))
     waiting = {**OUTCOME, "refused_at": "", "revoke_after": "2026-02-01", "skipped": ["b"]}

@@ -8,6 +8,7 @@ import datetime
 from types import SimpleNamespace
 
 import pytest
+from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import rotation
 
 
@@ -23,7 +24,7 @@ def test_a_single_user_stays():
     assert rotation.next_user("app", "app", "single_user") == "app"
 
 
-def _previous(offset: int | None, **more: str) -> dict:
+def _previous(offset: int | None, **more: object) -> dict:
     ends = {} if offset is None else {"revoke_after": (rotation.now() + datetime.timedelta(seconds=offset)).isoformat()}
     return {"previous": {"rotation": "r-old", **ends, **more}}
 
@@ -40,6 +41,13 @@ def _previous(offset: int | None, **more: str) -> dict:
         (_previous(None), "revoke"),
         (_previous(None, revoked="now"), "new"),
         (_previous(3600, revoked="now"), "new"),
+        (_previous(None, waits_for=["a", "b"]), "waits"),
+        (_previous(None, waits_for=["a", "b"], confirmed=["b"]), "waits"),
+        (_previous(None, waits_for=["a", "b"], confirmed=["b", "a"]), "revoke_first"),
+        (_previous(None, waits_for=["a"], revoked="now"), "new"),
+        (_previous(3600, waits_for=["a"]), "grace"),
+        (_previous(3600, waits_for=["a"], confirmed=["a"]), "grace"),
+        (_previous(-5, waits_for=["a"]), "waits"),
     ],
 )
 def test_the_store_tells_where_a_rotation_stands(entry, phase):
@@ -117,3 +125,39 @@ def test_the_servers_values_are_apart_before_the_new_one_is_written_wherever_it_
     assert stored["postgres"]["init"] == init
     assert target["override"] == {"POSTGRES_PASSWORD": "old", **init}
     assert target["env"] == {"POSTGRES_USER": "app_1", "POSTGRES_PASSWORD": "new", **init}
+
+
+class Confirming:
+    """A deployment whose store holds one entry; what is taken, released and changed is noted."""
+
+    def __init__(self, **previous):
+        self.check_mode, self.steps, self.stored = False, [], {"previous": {"rotation": "r-old", **previous}}
+        self.take = lambda *_given, **_more: self.steps.append("take")
+        self.release = lambda *_given, **more: self.steps.append(more["ledger"][0]["state"])
+        self.line = lambda *_text: None
+
+    def confirm(self, monkeypatch, *names):
+        one = rotation.Rotation(self, "app", {"confirmed_by": list(names), "take_lock": None})
+        monkeypatch.setattr(rotation.Rotation, "holder", {})
+        monkeypatch.setattr(one, "entry", lambda: self.stored)
+        monkeypatch.setattr(one, "change", lambda mutator: mutator(self.stored))
+        return rotation.phase_of(one._confirm(self.stored))
+
+
+def test_persons_confirm_one_after_the_other_under_the_lock(monkeypatch):
+    one = Confirming(waits_for=["a", "b"])
+    assert one.confirm(monkeypatch, "b") == "waits"
+    assert one.confirm(monkeypatch, "b") == "waits"  # said before
+    assert one.confirm(monkeypatch, "a") == "revoke_first"
+    assert one.steps == ["take", "confirmed by b", "take", "confirmed by a"]
+    assert one.stored["previous"]["confirmed"] == ["b", "a"]
+
+
+def test_nobody_else_can_confirm(monkeypatch):
+    one = Confirming(waits_for=["a", "b"])
+    with pytest.raises(SecretsError, match="confirmed=c: app does not wait for that; it waits for a, b"):
+        one.confirm(monkeypatch, "a", "c")
+    assert one.steps == [] and "confirmed" not in one.stored["previous"]
+    one.check_mode = True
+    assert one.confirm(monkeypatch, "a", "b") == "revoke_first"
+    assert one.steps == [] and "confirmed" not in one.stored["previous"]
