@@ -208,6 +208,7 @@ def left_behind(project: Project, server: str, variables: Mapping[str, str], val
     """
     password = variables["password"]
     found = []
+    shared = {path for _secret, _target, path in project.secret_files().get(server, [])}
     for service, secrets in sorted(project.secret_files().items()):
         environment = project.services[service].config.get("environment") or {}
         pointed = {environment.get(f"{variable}_FILE") for variable in variables.values()}
@@ -218,6 +219,11 @@ def left_behind(project: Project, server: str, variables: Mapping[str, str], val
                 f"{service}: has the password from the file {path} (Compose secret {secret}), which cannot change "
                 f"together with .env; in the Compose file write secrets: {{{secret}: {{environment: {password}}}}} in place "
                 f"of file:, and the value into .env as {password}"
+                + (
+                    f"; {server}, which reads it at its first start alone, keeps the file as another secret"
+                    if path in shared
+                    else ""
+                )
             )
     return found
 

@@ -339,6 +339,9 @@ def test_a_password_in_a_file_of_a_compose_secret_is_left_behind(environment, co
     if left:
         assert lines[0].startswith(f"app: has the password from the file {path} (Compose secret db)")
         assert "secrets: {db: {environment: POSTGRES_PASSWORD}}" in lines[0] and "k33p-this" not in lines[0]
+        assert lines[0].endswith(
+            "; postgres, which reads it at its first start alone, keeps the file as another secret"
+        )
 
 
 def test_a_password_that_is_in_no_variable_at_all_is_named_with_its_file():
