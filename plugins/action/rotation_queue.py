@@ -11,6 +11,28 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.engines import ki
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import ARGUMENTS, Deployment
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import is_unfinished
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.serverless import (
+    NEW_VALUES,
+    TokenRotation,
+    rotation_of,
+)
+
+
+def with_next(deployment: Deployment, entries: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries of tokens for which there is a new one, or the way to one; the others are told."""
+    found = {}
+    for name, entry in entries.items():
+        rotation = rotation_of(deployment, name, {})
+        if isinstance(rotation, TokenRotation) and not rotation.has_next(entry):
+            deployment.line("open", f"{name}: no new token was brought; left as it is")
+        else:
+            found[name] = entry
+    if not found:
+        raise SecretsError(
+            f"no new token was brought; put {NEW_VALUES}: {{NAME: TOKEN}} into a file, ansible-vault encrypt FILE, and add "
+            f"-e @FILE; there are {', '.join(entries) or 'no tokens in secrets_catalog'}"
+        )
+    return found
 
 
 class ActionModule(ActionBase):
@@ -29,6 +51,8 @@ class ActionModule(ActionBase):
             if arguments["kind"]:
                 names = [name for name in names if kind_of(name, arguments["catalog"][name]) == arguments["kind"]]
             entries = {name: deployment.stored(name) for name in names}
+            if arguments["kind"] == "token":
+                entries = with_next(deployment, entries)
             result.update(changed=False, credentials=sorted(entries, key=lambda name: not is_unfinished(entries[name])))
         except SecretsError as error:
             result.update(failed=True, msg=f"STOPPED at open: {error.message}. Nothing was changed.")

@@ -16,6 +16,7 @@ import shlex
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from ansible_collections.chat4all.secrets.plugins.module_utils import api_tokens
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Container, Project, Service
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import ServiceOptions
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import (
@@ -44,6 +45,7 @@ def resolve(
     """
     where = f"secrets_catalog.{name}"
     alone = serverless_engine(name, entry)
+    api_tokens.check_keys(alone, entry, where)
     if alone:
         return _serverless(name, entry, alone, project, elsewhere is not None)
     if elsewhere:
@@ -102,10 +104,12 @@ def resolve(
 def _serverless(name: str, entry: dict[str, Any], engine: Engine, project: Project, spread: bool) -> dict[str, Any]:
     """Return what is known of a credential that no server of the project accepts; its value counts as a password."""
     where = f"secrets_catalog.{name}"
-    for key in ("service", "role", "strategy", *(("generate",) if engine.name == "manual" else ())):
+    for key in ("service", "role", "strategy", *(("generate",) if engine.strategies[0] == "manual" else ())):
         if key in entry:
             raise SecretsError(f"{where}.{key}: engine {engine.name} has none; leave it out")
-    given = {**engine.variables, **entry.get("variables", {})}
+    given = api_tokens.variables(engine, name, entry, where)
+    settings = api_tokens.take_settings(engine, name, entry, given, where)
+    previous = api_tokens.take_previous(engine, given)
     parts = sorted(set(given) - {"user"})
     if len(parts) != 1:
         raise SecretsError(f"{where}.variables: needs exactly one of key, password and secret, has {parts or 'none'}")
@@ -114,7 +118,11 @@ def _serverless(name: str, entry: dict[str, Any], engine: Engine, project: Proje
     for part, variable in zip((parts[0], "user"), variables.values()):
         if not used_by[variable] and not spread:
             raise SecretsError(f"{where}.variables.{part}: no service of {project.directory} uses {variable}")
+    consumers = sorted(set().union(*used_by.values()))
+    api_tokens.check_previous(previous, variables["password"], consumers, project)
     return {
+        **api_tokens.facts(engine, name, entry, settings, consumers, project, spread),
+        "previous_variable": previous,
         "name": name,
         "engine": engine.name,
         "modules": engine.modules,
@@ -126,12 +134,12 @@ def _serverless(name: str, entry: dict[str, Any], engine: Engine, project: Proje
         "role": "",
         "variables": variables,
         "server_variables": [],
-        "consumers": sorted(set().union(*used_by.values())),
+        "consumers": consumers,
         "literal_user": [],
         **_outside(entry.get("consumers", []), variables, engine.strategies[0], project, f"{where}.consumers"),
         "generate": _rule(engine, entry.get("generate", {}), f"{where}.generate"),
         "interval": entry.get("interval", engine.interval * 86400),
-        "grace": entry.get("grace", 0),
+        "grace": entry.get("grace", api_tokens.grace(engine)),
         "priority": entry.get("priority", engine.priority),
     }
 

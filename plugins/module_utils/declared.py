@@ -22,21 +22,27 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.generate import R
 from ansible_collections.chat4all.secrets.plugins.module_utils.logs import patterns
 
 ENTRY_KEYS = (
+    "api",
+    "app_id",
+    "ca",
+    "callback",
     "consumers",
     "engine",
     "generate",
     "grace",
     "host",
     "interval",
+    "platform",
     "priority",
     "role",
     "service",
     "strategy",
+    "token",
     "variables",
 )
 SERVICE_KEYS = ("after", "failure_log", "ready_log", "replace", "rerun", "timeout")
 CONSUMER_KEYS = ("after", "confirm", "file", "host", "name", "timeout", "variables")
-VARIABLE_PARTS = ("key", "password", "secret", "user")
+VARIABLE_PARTS = ("account_id", "key", "password", "phone_number_id", "previous", "secret", "user")
 PRIORITIES = ("critical", "high", "medium", "low")
 REPLACE = ("auto", "start_first", "stop_first")
 
@@ -160,7 +166,7 @@ def _entry(where: str, name: Any, given: Any) -> dict[str, Any]:
     if given is None:
         raise SecretsError(f"{where}: must be a mapping; {{}} takes every default")
     entry = _mapping(given, where, ENTRY_KEYS, "{}, which takes every default")
-    for key in ("engine", "service", "role", "host"):
+    for key in ("api", "app_id", "ca", "callback", "engine", "platform", "service", "role", "host", "token"):
         _text(entry, key, where)
     if "engine" in entry:
         engine_named(entry["engine"], f"{where}.engine")

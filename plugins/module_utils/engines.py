@@ -71,8 +71,48 @@ ENGINES = {
     ),
 }
 
+
+def _api_tokens(platform: str, variable: str, interval: int) -> Engine:
+    """Return the engine of a platform's API tokens: what else is known of the platform is in ``platforms.tokens``."""
+    return Engine(
+        name=platform,
+        modules="api_token",
+        names=platform,
+        variables={"secret": variable},
+        server_user="",
+        default_user="",
+        port=0,
+        strategies=("manual",),
+        interval=interval,
+        kind="token",
+        serverless=True,
+    )
+
+
+ENGINES |= {
+    "whatsapp": _api_tokens("whatsapp", "WHATSAPP_API_TOKEN", interval=180),
+    "telegram": _api_tokens("telegram", "TELEGRAM_BOT_TOKEN", interval=180),
+    # A long-lived token is valid for 60 days.
+    "instagram": _api_tokens("instagram", "INSTAGRAM_ACCESS_TOKEN", interval=45),
+    # What a platform sends to a connector, which accepts the one before as well; its variables depend on the platform.
+    "webhook": Engine(
+        name="webhook",
+        modules="webhook",
+        names=r"(whatsapp|telegram|instagram)[-_]webhook",
+        variables={},
+        server_user="",
+        default_user="",
+        port=0,
+        strategies=("overlap",),
+        generate={"kind": "uuid4"},
+        interval=180,
+        kind="webhook",
+        serverless=True,
+    ),
+}
+
 # What a strategy means for those who depend on the credential.
-TYPES = {"pair": "pair", "single_user": "gap", "manual": "person"}
+TYPES = {"pair": "pair", "single_user": "gap", "manual": "person", "overlap": "overlap"}
 
 
 def engine_named(name: str, where: str) -> Engine:
@@ -100,6 +140,13 @@ def serverless_engine(name: str, entry: Any) -> Engine | None:
     given = entry.get("engine") if isinstance(entry, Mapping) else None
     engine = ENGINES.get(given) if given else engine_of(name)
     return engine if engine and engine.serverless else None
+
+
+def platform_of(variable: str) -> str:
+    """Return the engine whose API token a variable of that name holds; empty where it is none's."""
+    return next(
+        (one.name for one in ENGINES.values() if one.kind == "token" and variable in one.variables.values()), ""
+    )
 
 
 def kind_of(name: str, entry: Any) -> str:

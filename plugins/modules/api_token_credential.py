@@ -90,15 +90,15 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.state import LOCK
 
 def work(params: dict, check_mode: bool) -> dict:
     platform, token = params["platform"], params["credential"]["password"]
-    title, connection = tokens.TITLES[platform], tokens.connection(params)
-    if params["state"] == "present" and platform != "instagram":
+    title, connection = tokens.PLATFORMS[platform].title, tokens.connection(params)
+    if params["state"] == "present" and not tokens.PLATFORMS[platform].renews:
         raise SecretsError(f"{title} renews no token by its API; have a new one issued, and bring it")
     if params["state"] == "present" and not check_mode:
         return {"changed": True, **renewed(params, connection, token)}
     login = tokens.look(platform, connection, token, params)
     if params["state"] == "absent" and login["status"] != "rejected":
         found = f"{title} still accepts the token" if login["status"] == "accepted" else login["reason"]
-        raise SecretsError(f"{found}; {tokens.ENDING[platform]}")
+        raise SecretsError(f"{found}; {tokens.PLATFORMS[platform].ending}")
     return {"changed": params["state"] == "present", "login": login}
 
 
@@ -109,7 +109,7 @@ def renewed(params: dict, connection: tokens.Connection, token: str) -> dict:
         try:
             new, valid = graph.refreshed(connection, token)
         except Unclear as error:
-            raise SecretsError(f"{tokens.TITLES[params['platform']]} {error.reason}") from None
+            raise SecretsError(f"{tokens.PLATFORMS[params['platform']].title} {error.reason}") from None
     return {"sealed": seal(bytes.fromhex(params["seal_key"]), new.encode()), "expires_in": valid}
 
 

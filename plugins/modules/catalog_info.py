@@ -177,6 +177,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.chat4all.secrets.plugins.module_utils import catalog as catalog_facts
+from ansible_collections.chat4all.secrets.plugins.module_utils.api_tokens import with_ready_log
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Container, Project, by_address
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import checked_catalog, service_options
 from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import DockerCli
@@ -266,7 +267,7 @@ def look_up(
             containers,
             own,
             facts["consumers"],
-            services,
+            with_ready_log(services, facts),
             params["skip_services"],
             spread,
             [one["name"] for one in facts.get("files", [])],

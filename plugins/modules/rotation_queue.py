@@ -35,7 +35,9 @@ options:
     elements: str
     required: true
   kind:
-    description: Leave out the credentials of any other kind, V(db) (those with a database server) or V(manual).
+    description:
+      - Leave out the credentials of any other kind. That is V(db) (those with a database server), V(manual), V(webhook), or
+        V(token), of which those without a new token are left out, too.
     type: str
 """
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
-from ansible_collections.chat4all.secrets.plugins.module_utils.engines import ENGINES, kind_of
+from ansible_collections.chat4all.secrets.plugins.module_utils.engines import ENGINES, kind_of, platform_of
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import atomic_write
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
@@ -47,7 +47,10 @@ def draft_of(found: list[dict[str, Any]], ask: list[dict[str, Any]]) -> tuple[di
             reason = "not in .env yet" if engine else f"{one['engine']} cannot be rotated yet"
             later.append(f"  # {one['name']}: {one['variable']}: {reason}")
     for one in ask:
-        if one["place"] == "variable" and one["in_env"]:
+        platform = platform_of(one["variable"])
+        if platform and one["place"] == "variable" and one["in_env"]:
+            catalog[platform] = {}
+        elif one["place"] == "variable" and one["in_env"]:
             name = _manual_name(one["variable"], {*catalog, *(other["name"] for other in found)})
             catalog[name] = {"engine": "manual", "variables": {"secret": one["variable"]}}
         else:

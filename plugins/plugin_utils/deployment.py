@@ -445,7 +445,19 @@ class Deployment:
     ) -> dict[str, str]:
         """Return the variables of ``.env`` that hold a slot's values, and those of the server's first start."""
         away = place is not None and place["host"] != facts["host"]
-        return {**self.slot_values(facts, slot), **({} if away else entry.get("init", {}))}
+        before = self._value_before(facts, entry, slot)
+        return {**self.slot_values(facts, slot), **before, **({} if away else entry.get("init", {}))}
+
+    @staticmethod
+    def _value_before(facts: dict[str, Any], entry: dict[str, Any], slot: dict[str, Any]) -> dict[str, str]:
+        """Return the variable with the value that services accept beside a slot's; empty when it has ended."""
+        variable = facts.get("previous_variable")
+        if not variable:
+            return {}
+        if slot["password"] != entry["current"]["password"]:
+            return {variable: entry["current"]["password"]}
+        previous = entry.get("previous") or {}
+        return {variable: "" if {"ending", "revoked"} & set(previous) else previous.get("password", "")}
 
     def first_start(self, facts: dict[str, Any], slot: dict[str, Any]) -> dict[str, str]:
         """Return what keeps the server as it is where other values than this slot's are published."""

@@ -196,7 +196,7 @@ class Provisioning:
         slot = {"user": found.get(user) or facts["role"], "created": now().isoformat()}
         if given and (facts["has_data"] or not is_placeholder(given)):
             return {**slot, "password": given, "imported": True}
-        if facts["engine"] == "manual":
+        if facts["type"] == "person":
             raise SecretsError(
                 f"{facts['name']}: a person brings its value, but .env holds no {password}; put it there"
             )

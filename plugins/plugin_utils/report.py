@@ -11,6 +11,8 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any
 
+from ansible_collections.chat4all.secrets.plugins.module_utils.engines import platform_of
+
 WIDTH = 100
 # After the name of a variable: where its value is, when it is not in .env.
 ORIGINS = {
@@ -101,9 +103,9 @@ def plan(
     """Return the plan that ``--check`` prints; ``last`` is what the last rotation has measured."""
     lines = [_plan_title(facts["name"], project)]
     image = facts["image"].rsplit("/", 1)[-1]
-    if facts["type"] == "person":
+    if not facts["service"]:
         change = ""
-        lines += field("value", UNTESTED)
+        lines += field("value", facts.get("about", {}).get("value", UNTESTED))
     elif facts["strategy"] == "pair":
         change = f"user {user} -> {new_user}"
         if user == facts["role"]:
@@ -147,6 +149,8 @@ def plan(
 
 
 def _by_hand(facts: dict[str, Any]) -> str:
+    if "about" in facts:
+        return str(facts["about"]["by_hand"])
     if facts["type"] == "person":
         return to_end(facts["name"])
     ends = "same run, once no session uses it" if not facts["grace"] else f"after {duration(facts['grace'])} of grace"
@@ -160,6 +164,8 @@ def _by_hand(facts: dict[str, Any]) -> str:
 def _effect(facts: dict[str, Any]) -> str:
     gaps = [s["service"] for wave in facts["plan"]["waves"] for s in wave if s["mode"] == "stop_first"]
     direct = f"; {_count(gaps, 'service')} with a gap: {', '.join(gaps)}" if gaps else ""
+    if "about" in facts:
+        return str(facts["about"]["effect"]) + direct
     if facts["type"] == "person":
         return "none, as long as whoever issued the values accepts both" + direct
     if facts["type"] == "gap":
@@ -214,6 +220,38 @@ def summary(facts: dict[str, Any], user: str, outcome: dict[str, Any]) -> list[s
         tasks.append(f"{when}: {command('revoke', revoke=facts['name'])}")
     lines += [f"  To do: {task}." for task in tasks] or ["  To do: nothing."]
     return lines
+
+
+def token_summary(facts: dict[str, Any], outcome: dict[str, Any]) -> list[str]:
+    """Return what a run with a platform's token ends with; ``todo`` is what a person has to do to end the old one."""
+    gaps = ", ".join(f"{name} {duration(gap)}" for name, gap in outcome["gaps"].items()) or "none"
+    consumers, skipped = len(facts["consumers"]), outcome["skipped"]
+    old = f"ended ({outcome['refused_at']})" if outcome["refused_at"] else "valid until a person ends it"
+    lines = [
+        f"{outcome['word']}  {facts['name']}   {duration(outcome['seconds'])}   {facts['title']} accepts the new token   "
+        f"gaps: {gaps}",
+        f"  {consumers - len(skipped)}/{consumers} services on the new token   old token: {old}   next due {outcome['due']}",
+    ]
+    if facts["engine"] == "telegram":
+        lines += field("Gap", "began when BotFather issued the new token, before this run, and is over now", width=5)
+    tasks = [f"{name} keeps the old token: once it can start, docker compose up -d {name}" for name in skipped]
+    tasks += [facts["todo"]] if facts["todo"] else []
+    for task in tasks or ["nothing"]:
+        lines += field("To do:", f"{task}.", width=7)
+    return lines
+
+
+def webhook_summary(facts: dict[str, Any], title: str, outcome: dict[str, Any]) -> list[str]:
+    """Return what a run with a webhook's secret ends with."""
+    gaps = ", ".join(f"{name} {duration(gap)}" for name, gap in outcome["gaps"].items()) or "none"
+    consumers = len(facts["consumers"])
+    old = f"ended ({outcome['refused_at']})" if outcome["refused_at"] else f"accepted until {outcome['revoke_after']}"
+    lines = [
+        f"{outcome['word']}  {facts['name']}   {duration(outcome['seconds'])}   {title} sends the new secret   gaps: {gaps}",
+        f"  {consumers}/{consumers} services accept it   old secret: {old}   next due {outcome['due']}",
+    ]
+    todo = "nothing" if outcome["refused_at"] else f"after that: {command('revoke', revoke=facts['name'])}"
+    return [*lines, f"  To do: {todo}."]
 
 
 def stopped(name: str, step: str, reason: str, fields: Iterable[tuple[str, str]]) -> list[str]:
@@ -274,7 +312,7 @@ def findings(seen: dict[str, Any], host: str) -> list[str]:
     notes = [
         (
             "ASK",
-            f"{one['variable']} ({', '.join(one['services'])}){ORIGINS[one['place']]}: no engine known" + _drafted(one),
+            f"{one['variable']} ({', '.join(one['services'])}){ORIGINS[one['place']]}: " + _drafted(one),
         )
         for one in seen["ask"]
     ]
@@ -286,7 +324,10 @@ def findings(seen: dict[str, Any], host: str) -> list[str]:
 
 
 def _drafted(one: dict[str, Any]) -> str:
-    return " -> written as engine: manual" if one["place"] == "variable" and one["in_env"] else ""
+    platform = platform_of(one["variable"])
+    written = one["place"] == "variable" and one["in_env"]
+    known = f"a token of {platform}" if platform else "no engine known"
+    return known + (f" -> written as engine: {platform or 'manual'}" if written else "")
 
 
 def _moved(names: list[str], skipped: list[str], noun: str) -> str:

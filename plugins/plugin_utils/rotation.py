@@ -107,6 +107,8 @@ class Rotation:
 
     # What the same command does after a rotation has gone back.
     AGAIN = "tries again, with another new password"
+    # Whether the end of the old value replaces consumers once more.
+    REPLACES_AT_END = False
 
     def __init__(self, deployment: Deployment, name: str, arguments: dict[str, Any]) -> None:
         self.deployment = deployment
@@ -140,6 +142,20 @@ class Rotation:
     def called(self, slot: dict[str, Any]) -> str:
         """Return what people call the login of a slot."""
         return str(slot["user"])
+
+    @property
+    def server_name(self) -> str:
+        """Return what people call whoever accepts the credential."""
+        return "the server"
+
+    def mend(self) -> str:
+        """Return what is typed where the store's value is rejected, as the status table says it."""
+        return f"rotate -e rotate={self.name} -e drift=replace"
+
+    def todo(self, old: dict[str, Any]) -> str:
+        """Return what a person has to do to end an old value, as the status table says it."""
+        then = f"then: revoke -e revoke={self.name} -e confirmed=true"
+        return f"end the old value of {self.name} where it was issued, {then}"
 
     def slot(self, entry: dict[str, Any], label: str) -> dict[str, Any]:
         """Return a slot that this step needs."""
@@ -360,12 +376,13 @@ class Rotation:
         skipped = self.skipped(facts)
         if phase == "revoke" and stale and skipped.issuperset(stale) and "step" in unfinished:
             return self._close(entry, self.id)
-        if stale and ending:
+        if stale and ending and not self.REPLACES_AT_END:
             path = next((one["path"] for one in self.outside.files if one["name"] == stale[0]), "")
             mend = f"copy .env's values into {path} and restart it" if path else ""
             mend = mend or f"docker compose up -d {report.service(stale[0])}"
             raise SecretsError(f"{stale[0]} still has the old value, which is to end; {mend}, then run this again")
-        self._refuse(facts, info, resuming=restored or replacing or phase in ("back", "forward"))
+        resumable = ("back", "forward", *(("revoke", "revoke_first") if self.REPLACES_AT_END else ()))
+        self._refuse(facts, info, resuming=restored or replacing or phase in resumable)
         trial = generate(**facts["generate"]).value  # a rule that cannot be met is refused here
         if restored:
             entry, phase = self._restored(entry), "forward"
@@ -698,7 +715,7 @@ class Rotation:
         folder = os.path.join(host.state_dir, "runs", self.id)
         progress = os.path.join(folder, f"{step}-{int(time.time())}.jsonl")
         published = {variable: known[0] for variable, known in self._known(self.slot(self.entry(), label)).items()}
-        options = host.arguments["services"]
+        options = self._options(host.arguments["services"], place["consumers"])
         if self.deployment.is_spread:
             options = {name: given for name, given in options.items() if name in place["consumers"]}
         rollout = {key: value for key, value in self.arguments["rollout"].items() if key != "hosts"}
@@ -719,6 +736,10 @@ class Rotation:
                 ledger=self.records(step, state="replaced"),
                 **rollout,
             )
+
+    def _options(self, declared: dict[str, Any], consumers: list[str]) -> dict[str, Any]:
+        """Return the exceptions for the services, of which the consumers are replaced."""
+        return declared
 
     def drain(self) -> dict[str, Any]:
         """Wait until no session uses the old value; name whoever still does."""
@@ -926,8 +947,8 @@ class Rotation:
                 details = [("Go back", report.command("abort", rotate=self.name, **given))]
             elif not turned and self._current_is_dead(entry):
                 deployment.release(self.holder, forget=False)
-                working = f"whoever was replaced works on {pending['user']}; nobody is sent back: the server rejects "
-                working += f"{user}, which somebody has changed"
+                working = f"whoever was replaced works on {self.called(pending)}; nobody is sent back: "
+                working += self._why_dead(user)
                 rerun = "goes on with the same new password"
             else:
                 self._go_back(pending, step)
@@ -964,6 +985,10 @@ class Rotation:
         with contextlib.suppress(SecretsError):
             return self.log_in(self.facts, entry, "current")["logins"]["current"]["status"] == "rejected"
         return False
+
+    def _why_dead(self, user: str) -> str:
+        """Return why nobody is sent back to the current value."""
+        return f"the server rejects {user}, which somebody has changed"
 
     def _go_back(self, pending: dict[str, Any], step: str) -> None:
         self.note(self.records(step, state="going back", slot=pending), step=step)

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +15,19 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.adoption import i
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import VARIABLE_PARTS
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import serverless_engine
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.module_utils.platforms.telegram import bot_id
+from ansible_collections.chat4all.secrets.plugins.module_utils.platforms.tokens import PLATFORMS, Platform
+from ansible_collections.chat4all.secrets.plugins.module_utils.platforms.webhooks import WEBHOOKS
+from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import unseal
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, now
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, old_value, record_of
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import (
+    Rotation,
+    is_unfinished,
+    old_value,
+    phase_of,
+    record_of,
+)
 
 # The variable of the play that holds what a person brings, by name of the credential; its file is vaulted.
 NEW_VALUES = "secrets_new_values"
@@ -75,11 +87,15 @@ class ManualRotation(ServerlessRotation):
         left = record_of(self.name, deployment.memory()).get("rotation")
         if left == old["rotation"]:
             return self._close(entry, left)
-        todo = report.to_end(self.name)
+        todo = self._to_end(entry)
         if purpose == "rotate":
             raise SecretsError(f"{self.name}: one value at a time: {todo}")
         deployment.line("open", f"{self.name}: not ended. {todo}")
         return {"changed": False, "phase": "grace"}
+
+    def _to_end(self, entry: dict[str, Any]) -> str:
+        """Return what a person has to do to end the old value."""
+        return report.to_end(self.name)
 
     def _refuse(self, facts: dict[str, Any], info: dict[str, Any], resuming: bool) -> None:
         super()._refuse(facts, info, resuming)
@@ -190,8 +206,378 @@ class ManualRotation(ServerlessRotation):
         return {"changed": True, "own_refusals": 0}
 
 
+class TokenRotation(ManualRotation):
+    """A rotation of a platform's API token, which the platform is asked about before anybody gets it, and afterwards."""
+
+    AGAIN = "tries again with the token that it is given"
+
+    @property
+    def platform(self) -> Platform:
+        engine = serverless_engine(self.name, self.deployment.arguments["catalog"].get(self.name))
+        return PLATFORMS[engine.name if engine else ""]
+
+    @property
+    def server_name(self) -> str:
+        return self.platform.title
+
+    def log_in(self, facts: dict[str, Any], entry: dict[str, Any], *labels: str, **arguments: Any) -> dict[str, Any]:
+        """Make a harmless call with each slot's token."""
+        credentials = [{"label": label, "password": entry[label]["password"]} for label in labels if entry.get(label)]
+        [[host, _place], *_others] = self.deployment.places(facts)
+        return host.module("api_token_credential_info", **facts["platform"], credentials=credentials)
+
+    def _ask(self, entry: dict[str, Any], label: str) -> dict[str, Any]:
+        """Return the outcome of a call with a slot's token, and keep what it says of the consumers."""
+        login: dict[str, Any] = self.log_in(self.facts, entry, label)["logins"][label]
+        if login.get("webhook") is False:
+            self._replace_pollers()
+        return login
+
+    def _replace_pollers(self) -> None:
+        """Have consumers that poll replaced stop-first: two at once would take each other's updates."""
+        self.facts["polls"] = True
+        for service in (service for wave in self.facts["plan"]["waves"] for service in wave):
+            given = self.deployment.arguments["services"].get(service["service"].rpartition("/")[2]) or {}
+            if service["mode"] == "start_first" and given.get("replace") != "start_first":
+                service.update(mode="stop_first", reason="polls for updates")
+
+    def _options(self, declared: dict[str, Any], consumers: list[str]) -> dict[str, Any]:
+        options = dict(declared)
+        for name in consumers:
+            default = {"ready_log": self.facts["ready_log"]}
+            if self.facts.get("polls"):
+                default["replace"] = "stop_first"
+            options[name] = {**default, **{key: value for key, value in (options.get(name) or {}).items() if value}}
+        return options
+
+    def has_next(self, entry: dict[str, Any]) -> bool:
+        """Tell whether there is a new token, or the way to one."""
+        renewable = self.platform.renews and (not old_value(entry) or phase_of(entry) == "revoke_first")
+        return bool(self._given()) or renewable or is_unfinished(entry)
+
+    # -- open
+
+    def open(self) -> dict[str, Any]:
+        deployment = self.deployment
+        deployment.require_discretion()
+        entry = deployment.entry(self.name)
+        old = old_value(entry)
+        if old and not entry.get("pending") and self.arguments["purpose"] != "abort":
+            facts = deployment.catalog_info([self.name])["credentials"][self.name]
+            login = self.log_in(facts, entry, "previous")["logins"]["previous"]
+            platform = self.platform
+            if login["status"] == "accepted" and self.arguments["confirmed"] and not platform.renews:
+                raise SecretsError(f"{self.name}: {platform.title} still accepts the old token; {self.todo(old)}")
+            if login["status"] == "rejected":
+                # The platform's own word is worth more than a person's.
+                self.arguments["confirmed"] = True
+            if not self.arguments["confirmed"] and login["status"] == "unknown":
+                deployment.line(
+                    "open", f"{self.name}: {login['reason']}, so that nobody knows whether the old token ended"
+                )
+        return super().open()
+
+    def _to_end(self, entry: dict[str, Any]) -> str:
+        return f"{self.platform.ending}, then: {report.command('revoke', revoke=self.name)}"
+
+    def mend(self) -> str:
+        return f"have a new one issued, and bring it: rotate -e rotate={self.name} -e @FILE"
+
+    def todo(self, old: dict[str, Any]) -> str:
+        by = f" by {old['revoke_after'][:10]}" if old.get("revoke_after") else ""
+        return f"{self.platform.ending}{by}, then: revoke -e revoke={self.name}"
+
+    def _check_logins(self, logins: dict[str, Any], entry: dict[str, Any], facts: dict[str, Any], phase: str) -> None:
+        title, current, pending = self.platform.title, logins["current"], logins.get("pending")
+        self.opened["accepted"] = {label: login["status"] == "accepted" for label, login in logins.items()}
+        if any(login.get("webhook") is False for login in logins.values()):
+            self._replace_pollers()
+        if phase == "back":
+            if current["status"] == "rejected":
+                raise SecretsError(
+                    f"{self.name}: {title} rejects the token before, so there is no way back; on with the new one: "
+                    + report.command("rotate", rotate=self.name)
+                )
+            return
+        asked = pending or current
+        if asked["status"] == "unknown":
+            raise SecretsError(f"{self.name}: {asked['reason']}")
+        if pending and pending["status"] == "rejected":
+            raise SecretsError(
+                f"{self.name}: {title} rejects the new token; go back, and bring another: "
+                + report.command("abort", rotate=self.name)
+            )
+        if current["status"] == "rejected" and self.opened["purpose"] == "revoke":
+            raise SecretsError(
+                f"{self.name}: {title} rejects the present token; have a new one issued, and bring it: "
+                + report.command("rotate", rotate=self.name)
+            )
+        facts["about"] = self._about(facts, entry, current)
+
+    def _about(self, facts: dict[str, Any], entry: dict[str, Any], current: dict[str, Any]) -> dict[str, str]:
+        """Return what the plan says of this platform's tokens."""
+        platform = self.platform
+        value = f"a person brings it; {platform.title} is asked about it before it is published"
+        if platform.renews and not self._given():
+            value = f"{platform.title} renews the present token; the new one is stored, then tried"
+        effect = "none: both tokens are valid until the old one is ended"
+        if facts["engine"] == "telegram":
+            effect = (
+                "a bot has one token: the old one is dead from BotFather's /revoke on, before this run, so the bot is"
+            )
+            effect += " without a valid token from then until its services are replaced"
+        elif current["status"] == "rejected":
+            effect = f"{platform.title} rejects the present token already: calls fail until the services are replaced"
+        by_hand = "none      the old token is dead" if facts["engine"] == "telegram" else self._to_end(entry)
+        return {"value": value, "effect": effect, "by_hand": by_hand}
+
+    def _greeting(self, user: str, accepted: bool) -> str:
+        title = self.platform.title
+        if self.opened["accepted"]["current"]:
+            return f"{title} accepts the present token"
+        return f"{title} rejects the present token: services with it fail from then until they are replaced"
+
+    def _refuse(self, facts: dict[str, Any], info: dict[str, Any], resuming: bool) -> None:
+        super()._refuse(facts, info, resuming)
+        entry, given = self.entry(), self._given()
+        if self.opened["purpose"] != "rotate" or entry.get("pending"):
+            return
+        if given:
+            user, value = self._value(given, entry)
+            candidate = {"current": entry["current"], "pending": {"user": user, "password": value}}
+            self._require(self._ask(candidate, "pending"), "the new token", candidate)
+        elif not self.opened["accepted"]["current"]:
+            raise SecretsError(
+                f"{self.name}: {self.server_name} rejects the present token, so it cannot renew it; have a new one "
+                "issued, and bring it"
+            )
+
+    def _require(self, login: dict[str, Any], what: str, entry: dict[str, Any]) -> None:
+        """Raise where the platform does not accept a token, or where it is another bot's."""
+        title = self.server_name
+        if login["status"] == "rejected":
+            raise SecretsError(f"{self.name}: {title} rejects {what} ({login['reason']}); nothing is published")
+        if login["status"] != "accepted":
+            raise SecretsError(f"{self.name}: {login['reason']}; nothing is published")
+        mine = bot_id(entry["current"]["password"]) if self.facts["engine"] == "telegram" else ""
+        if mine and login["account"]["id"] != mine:
+            raise SecretsError(
+                f"{self.name}: {what} is that of another bot, {login['account']['name']} ({login['account']['id']}), "
+                f"not of {mine}; nothing is published"
+            )
+
+    # -- forward
+
+    def _check_new(self, entry: dict[str, Any], given: Any) -> None:
+        if given or not self.platform.renews:
+            super()._check_new(entry, given)
+
+    def create(self) -> dict[str, Any]:
+        """Write the token durably: the one that was brought, or the one that the platform makes of the present one."""
+        entry = self.entry()
+        platform = self.platform
+        if entry.get("pending") or not platform.renews or self._given():
+            return super().create()
+        key = secrets.token_bytes(32)
+        [[host, _place], *_others] = self.deployment.places(self.facts)
+        renewed = host.module(
+            "api_token_credential",
+            **self.facts["platform"],
+            credential={"password": entry["current"]["password"]},
+            seal_key=key.hex(),
+            state_dir=host.state_dir,
+            holder=self.holder,
+        )
+        pending = {
+            "user": entry["current"]["user"],
+            "password": unseal(key, renewed["sealed"]).decode(),
+            "created": now().isoformat(),
+            "rotation": self.id,
+        }
+        self.change(lambda stored: stored.update(pending=pending))
+        self.note(self.records("open", "create", slot=pending))
+        valid = report.duration(renewed["expires_in"])
+        self.deployment.line("create", f"renewed by {platform.title}, valid for {valid}; stored")
+        return {"changed": True}
+
+    def set(self) -> dict[str, Any]:
+        self.slot(self.entry(), "pending")
+        self.deployment.line("set", f"issued by {self.server_name}")
+        return {"changed": False, "login": {"status": "untested"}}
+
+    def test(self) -> dict[str, Any]:
+        """Make a call with the new token before anybody gets it."""
+        entry = self.entry()
+        self.slot(entry, "pending")
+        login = self._ask(entry, "pending")
+        self._require(login, "the new token", entry)
+        self.deployment.line("test", f"{self.server_name} accepts it: {login['account']['name']}")
+        return {"changed": False}
+
+    def drain(self) -> dict[str, Any]:
+        """Confirm with a call that the services have a token that works."""
+        entry = self.entry()
+        login = self._ask(entry, "pending" if entry.get("pending") else "current")
+        if login["status"] != "accepted":
+            raise SecretsError(f"{login['reason']}; the services have the new token")
+        skipped = self.skipped(self.facts)
+        consumers = [name for name in self.facts["consumers"] if name not in skipped]
+        count = f"{len(consumers)} of {len(self.facts['consumers'])} have the new token"
+        self.deployment.line("drain", f"{count}; {self.server_name} accepts it: {login['account']['name']}")
+        return {"changed": False}
+
+    def _revoke_after(self) -> str:
+        entry = self.entry()
+        same = self.slot(entry, "pending")["password"] == entry["current"]["password"]
+        # Telegram's old token is dead by now, or whoever brought the new one has ended the old one already.
+        return "" if same or self._ask(entry, "current")["status"] == "rejected" else super()._revoke_after()
+
+    def revoke(self) -> dict[str, Any]:
+        """See the old token refused; where the platform cannot be asked, believe the person who says that it is ended."""
+        entry = self.entry()
+        previous, title = self.slot(entry, "previous"), self.server_name
+        ours = previous["rotation"] == self.id
+        done = self.records("drain", "finish", slot=entry["current"]) if ours else []
+        if previous["password"] == entry["current"]["password"]:
+            how, text = "the same token", f"{title} has renewed the token without changing it: nothing to end"
+        else:
+            login = self._ask(entry, "previous")
+            if login["status"] == "rejected":
+                how, text = "done", f"old token refused by {title}"
+            elif not self.arguments["confirmed"]:
+                raise SecretsError(f"the old token: {login['reason'] or f'{title} still accepts it'}")
+            else:
+                how, text = (
+                    "confirmed by a person",
+                    f"old token ended, as a person confirms ({title} was not seen to refuse it)",
+                )
+        self.note([*done, *self.records("revoke", state=how, slot=previous)])
+        self.change(lambda stored: stored["previous"].update(revoked=now().isoformat()))
+        self.deployment.line("revoke", text)
+        if ours or self.opened["purpose"] == "revoke":
+            self._end([], None, refused_at=report.clock())
+        return {"changed": True, "own_refusals": 0}
+
+    def _summary(self, entry: dict[str, Any], outcome: dict[str, Any]) -> list[str]:
+        old = old_value(entry)
+        facts = {"title": self.server_name, "todo": self.todo(old) if old else ""}
+        return report.token_summary({**self.facts, **facts}, outcome)
+
+    # -- back
+
+    def _current_is_dead(self, entry: dict[str, Any]) -> bool:
+        with contextlib.suppress(SecretsError):
+            return bool(self._ask(entry, "current")["status"] == "rejected")
+        return False
+
+    def _why_dead(self, user: str) -> str:
+        return f"{self.server_name} rejects the token before"
+
+
+class WebhookRotation(ServerlessRotation):
+    """A rotation of a webhook's secret: services accept both, then the platform changes over, then the old one ends."""
+
+    REPLACES_AT_END = True
+
+    @property
+    def _title(self) -> str:
+        return WEBHOOKS[self.facts["platform"]["platform"]].title
+
+    def _call(self, module: str, **arguments: Any) -> dict[str, Any]:
+        """Run a module on a host that has a consumer, with the token that the call is made with."""
+        name = self.facts["token"]
+        token = self.deployment.stored(name).get("current")
+        if not token:
+            raise SecretsError(
+                f"{self.name}: {self._title} is called with the value of {name}, which the store does not have; add it to "
+                f"secrets_catalog, or name another entry: token"
+            )
+        [[host, _place], *_others] = self.deployment.places(self.facts)
+        if arguments:
+            arguments |= {"state_dir": host.state_dir, "holder": self.holder}
+        return host.module(module, **self.facts["platform"], token=token["password"], **arguments)
+
+    def _tell(self, slot: dict[str, Any], ledger: list[dict[str, Any]]) -> None:
+        """Have the platform send a slot's secret."""
+        self._call("webhook_credential", credential={"password": slot["password"]}, ledger=ledger)
+
+    def _check_logins(self, logins: dict[str, Any], entry: dict[str, Any], facts: dict[str, Any], phase: str) -> None:
+        if phase in ("new", "forward"):
+            found = self._call("webhook_credential_info")
+            if found["status"] != "accepted":
+                raise SecretsError(f"{self.name}: {found['reason']}")
+            facts["about"] = {
+                "value": f"generated; services accept it beside the present one, then {self._title} sends it to {found['url']}",
+                "effect": "no refused updates expected",
+                "by_hand": "none      the old secret ends in the same run: services are replaced a second time, without it",
+            }
+            if facts["grace"]:
+                facts["about"]["by_hand"] = (
+                    f"none      the old secret ends after {report.duration(facts['grace'])} of grace"
+                )
+
+    def set(self) -> dict[str, Any]:
+        pending = self.slot(self.entry(), "pending")
+        if self.opened["phase"] != "forward":
+            self.note(self.records("open", "create", slot=pending))
+        self.deployment.line("set", f"{self._title} goes on with the present secret until every service accepts both")
+        return {"changed": False, "login": {"status": "untested"}}
+
+    def test(self) -> dict[str, Any]:
+        self.deployment.line("test", "tried once the services accept both")
+        return {"changed": False}
+
+    def drain(self) -> dict[str, Any]:
+        """Have the platform change over to the new secret, now that every service accepts both."""
+        pending = self.entry().get("pending")
+        if pending:
+            if self.skipped(self.facts):
+                raise SecretsError(
+                    f"{', '.join(sorted(self.skipped(self.facts)))} would refuse what {self._title} sends then"
+                )
+            # Known from now on: the way back has to tell the platform, too.
+            self.change(lambda stored: stored["pending"].update(told=True))
+            self._tell(pending, self.records("drain", slot=pending))
+            self.deployment.line(
+                "drain", f"{self._title} sends the new secret; {len(self.facts['consumers'])} accept both"
+            )
+        return {"changed": bool(pending)}
+
+    def revoke(self) -> dict[str, Any]:
+        """Have the services accept the new secret alone."""
+        entry = self.entry()
+        previous = self.slot(entry, "previous")
+        ours = previous["rotation"] == self.id
+        self.change(lambda stored: stored["previous"].update(ending=True))
+        self._publish("current")
+        replaced = self._replace("revoke", "current")
+        done = self.records("finish", slot=entry["current"]) if ours else []
+        self.note([*done, *self.records("revoke", slot=previous)])
+        self.change(
+            lambda stored: (stored["previous"].update(revoked=now().isoformat()), stored["current"].pop("told", 0))
+        )
+        self.deployment.line("revoke", "no service accepts the old secret any more")
+        if ours or self.opened["purpose"] == "revoke":
+            self._end([], None, refused_at=report.clock())
+        return {"changed": any(result["changed"] for _host, result in replaced), "own_refusals": 0}
+
+    def _go_back(self, pending: dict[str, Any], step: str) -> None:
+        if pending.get("told"):
+            self.change(lambda stored: stored["pending"].update(direction="back"))
+            self._tell(self.entry()["current"], self.records(step, state="going back", slot=pending))
+        super()._go_back(pending, step)
+
+    def _summary(self, entry: dict[str, Any], outcome: dict[str, Any]) -> list[str]:
+        return report.webhook_summary(self.facts, self._title, outcome)
+
+
 # By the engine's name; "" stands for all that have a server.
-ROTATIONS: dict[str, type[Rotation]] = {"": Rotation, "manual": ManualRotation}
+ROTATIONS: dict[str, type[Rotation]] = {
+    "": Rotation,
+    "manual": ManualRotation,
+    "webhook": WebhookRotation,
+    **dict.fromkeys(PLATFORMS, TokenRotation),
+}
 
 
 def rotation_of(deployment: Deployment, name: str, arguments: dict[str, Any]) -> Rotation:

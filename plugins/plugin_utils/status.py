@@ -111,7 +111,7 @@ class Status:
         except SecretsError as error:
             return f"server cannot be asked: {error.message}"
         if login["status"] == "rejected":
-            return f"DRIFT: the server rejects the store's value, which .env has, too -> {REPLACE.format(name)}"
+            return f"DRIFT: {rotation.server_name} rejects the store's value, which .env has, too -> {rotation.mend()}"
         if login["status"] not in ("accepted", "untested"):
             return f"server cannot be asked: {login['reason']}"
         fresh = [service for service in facts["consumers"] if service not in stale]
@@ -128,13 +128,12 @@ class Status:
             text += f"; DRIFT: the file of {', '.join(stale_files)} holds another value than the store"
         old = old_value(entry)
         if old and facts["type"] == "person":
-            ended = f"then: revoke -e revoke={name} -e confirmed=true"
-            return f"{text}; TODO: end the old value of {name} where it was issued, {ended}"
+            return f"{text}; TODO: {rotation.todo(old)}"
         if old and waits_for(old):
             text += f"; TODO: {report.to_confirm(name, waits_for(old), short=True)}"
         elif old:
             ends = f"ends after {old['revoke_after']}" if old.get("revoke_after") else "is to be ended"
-            text += f"; old value of {old['user']} valid, {ends} -> revoke -e revoke={name}"
+            text += f"; old value of {old['user'] or name} valid, {ends} -> revoke -e revoke={name}"
         return text
 
     def _drift(self, facts: dict[str, Any], entry: dict[str, Any], rotation: Rotation) -> str:

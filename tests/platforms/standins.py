@@ -39,6 +39,7 @@ class Platforms:
         # By the bot's id; a bot has one token.
         self.bots: dict[str, dict[str, Any]] = {}
         self.whatsapp: set[str] = set()
+        self.refusing = ""  # what Telegram says of an update that was refused after the secret has changed
         self.callback = ""
         self.verify_token = ""
         self.instagram: dict[str, bool] = {}  # whether it is a day old
@@ -98,6 +99,8 @@ class Platforms:
             }
         if method == "setWebhook":
             kept = {"max_connections": data.get("max_connections", 40)}
+            if self.refusing:
+                kept |= {"last_error_date": int(time.time()), "last_error_message": self.refusing}
             bot.update(webhook={"url": data["url"], **kept}, secret=data.get("secret_token", ""))
             return 200, {"ok": True, "result": True, "description": "Webhook was set"}
         return self.telegram_error(404, "Not Found")
@@ -204,6 +207,7 @@ def handler(platforms: Platforms) -> type[BaseHTTPRequestHandler]:
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")
             platform, _slash, path = urllib.parse.unquote(url.path).lstrip("/").partition("/")
             if platform == "control":
+                platforms.counts["control"] += 1
                 self.reply(200, platforms.control(data or {}))
             elif platforms.fault:
                 self.misbehave(platforms.fault, platform)
@@ -222,6 +226,11 @@ def handler(platforms: Platforms) -> type[BaseHTTPRequestHandler]:
                 self.reply(
                     *platforms.graph_error(400, 4, "Application request limit reached"), headers={"Retry-After": "35"}
                 )
+            elif fault == "echo" and platform == "telegram":
+                self.reply(*platforms.telegram_error(400, f"Bad Request: {urllib.parse.unquote(self.path)}"))
+            elif fault == "echo":
+                said = f"No permission: {self.headers.get('Authorization')}"
+                self.reply(*platforms.graph_error(403, 200, said))
             elif fault == "down":
                 self.reply(503, b"<html>upstream unavailable</html>")
             elif fault == "refused by a proxy":

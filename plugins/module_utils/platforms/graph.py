@@ -91,39 +91,50 @@ def refreshed(connection: Connection, token: str) -> tuple[str, int]:
     return new, valid
 
 
+def whatsapp_callback(connection: Connection, token: str, account: str) -> str:
+    """Return where the Cloud API sends a business account's updates to."""
+    found = call(connection, f"{urllib.parse.quote(account, safe='')}/subscribed_apps", token).get("data")
+    rows = [row for row in (found if isinstance(found, list) else []) if isinstance(row, dict)]
+    urls = {row["override_callback_uri"] for row in rows if isinstance(row.get("override_callback_uri"), str)}
+    if len(urls) != 1:
+        raise Unclear(
+            f"has {len(urls) or 'no'} callback addresses for the business account {account}; say which one: callback"
+        )
+    return urls.pop()
+
+
 def set_whatsapp_verify_token(
     connection: Connection, token: str, account: str, secret: str, callback: str = ""
 ) -> None:
     """Have the Cloud API subscribe the account's webhook anew with another verify token, which it tries at once."""
+    callback = callback or whatsapp_callback(connection, token, account)
     path = f"{urllib.parse.quote(account, safe='')}/subscribed_apps"
-    if not callback:
-        found = call(connection, path, token).get("data")
-        rows = found if isinstance(found, list) else []
-        urls = {
-            row["override_callback_uri"] for row in rows if isinstance(row, dict) and row.get("override_callback_uri")
-        }
-        if len(urls) != 1:
-            raise Unclear(f"has {len(urls)} callback addresses for the business account {account}; name one: callback")
-        [callback] = urls
     data = {"override_callback_uri": callback, "verify_token": secret}
     _succeeded(call(connection, path, token, data=data, secrets=(secret,)))
+
+
+def instagram_subscription(connection: Connection, app: str, app_secret: str, callback: str = "") -> tuple[str, str]:
+    """Return where an app's updates of Instagram are sent to, and of which fields."""
+    path = f"{urllib.parse.quote(app, safe='')}/subscriptions"
+    found = call(connection, path, f"{app}|{app_secret}", secrets=(app_secret,)).get("data")
+    rows = [row for row in (found if isinstance(found, list) else []) if isinstance(row, dict)]
+    row = next((row for row in rows if row.get("object") == "instagram"), {})
+    given = row.get("fields")
+    fields = [str(one.get("name")) for one in (given if isinstance(given, list) else []) if isinstance(one, dict)]
+    callback = callback or row.get("callback_url") or ""
+    if not isinstance(callback, str) or not callback or not fields:
+        raise Unclear(f"has no subscription of the app {app} to instagram; make it in the app's dashboard first")
+    return callback, ",".join(fields)
 
 
 def set_instagram_verify_token(
     connection: Connection, app: str, app_secret: str, secret: str, callback: str = ""
 ) -> None:
     """Have the app's subscription to Instagram made anew with another verify token, which the platform tries at once."""
-    token, path = f"{app}|{app_secret}", f"{urllib.parse.quote(app, safe='')}/subscriptions"
-    hidden = (app_secret, secret)
-    found = call(connection, path, token, secrets=hidden).get("data")
-    rows = [row for row in (found if isinstance(found, list) else []) if isinstance(row, dict)]
-    row = next((row for row in rows if row.get("object") == "instagram"), {})
-    fields = [one.get("name") for one in row.get("fields") or [] if isinstance(one, dict)]
-    callback = callback or row.get("callback_url") or ""
-    if not callback or not fields:
-        raise Unclear(f"has no subscription of the app {app} to instagram; make it in the app's dashboard first")
-    data = {"object": "instagram", "callback_url": callback, "fields": ",".join(fields), "verify_token": secret}
-    _succeeded(call(connection, path, token, data=data, secrets=hidden))
+    callback, fields = instagram_subscription(connection, app, app_secret, callback)
+    data = {"object": "instagram", "callback_url": callback, "fields": fields, "verify_token": secret}
+    path = f"{urllib.parse.quote(app, safe='')}/subscriptions"
+    _succeeded(call(connection, path, f"{app}|{app_secret}", data=data, secrets=(app_secret, secret)))
 
 
 def _succeeded(found: dict[str, Any]) -> None:

@@ -11,29 +11,61 @@ An outcome is a dict with ``status`` and ``reason``. Only the platform's own ans
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.platforms import graph, telegram
 from ansible_collections.chat4all.secrets.plugins.module_utils.platforms.http import Connection, Unclear
 
-# Where each platform's API is, unless the catalog says otherwise.
-APIS = {
-    "whatsapp": "https://graph.facebook.com",
-    "telegram": "https://api.telegram.org",
-    "instagram": "https://graph.instagram.com",
-}
-TITLES = {"whatsapp": "WhatsApp", "telegram": "Telegram", "instagram": "Instagram"}
-# What a person does to end an old token.
-ENDING = {
-    "whatsapp": "revoke the old token of the system user in Meta's business settings (Users, System users)",
-    "telegram": "end the old token with BotFather's /revoke",
-    "instagram": "remove the old token in the app's dashboard; by itself it ends 60 days after it was issued",
+
+@dataclass(frozen=True)
+class Platform:
+    """What is taken for granted of a platform."""
+
+    title: str
+    api: str
+    # What a person does to end an old token.
+    ending: str
+    # What a connector's log says once it works.
+    ready_log: str
+    # Days that a person has for it.
+    grace: int
+    # What the API has to be told beside the token, and the variables of .env that hold it.
+    settings: Mapping[str, str] = field(default_factory=dict)
+    # Whether the API makes a new token of the old one.
+    renews: bool = False
+
+
+PLATFORMS = {
+    "whatsapp": Platform(
+        title="WhatsApp",
+        api="https://graph.facebook.com",
+        ending="revoke the old token of the system user in Meta's business settings (Users, System users)",
+        ready_log="Connected to WhatsApp API",
+        grace=7,
+        settings={"phone_number_id": "WHATSAPP_PHONE_NUMBER_ID"},
+    ),
+    "telegram": Platform(
+        title="Telegram",
+        api="https://api.telegram.org",
+        ending="end the old token with BotFather's /revoke",
+        ready_log="Connected to Telegram API",
+        grace=0,
+    ),
+    "instagram": Platform(
+        title="Instagram",
+        api="https://graph.instagram.com",
+        ending="let the old token run out (60 days after it was issued)",
+        ready_log="Connected to Instagram API",
+        grace=60,
+        renews=True,
+    ),
 }
 
 # The options by which a module is told the platform.
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "platform": {"type": "str", "choices": sorted(APIS), "required": True},
+    "platform": {"type": "str", "choices": sorted(PLATFORMS), "required": True},
     "phone_number_id": {"type": "str"},
     "api": {"type": "str"},
     "ca": {"type": "path"},
@@ -52,14 +84,17 @@ def look(platform: str, connection: Connection, token: str, settings: Mapping[st
     try:
         return looks[platform]()
     except Unclear as error:
-        return {"status": "rejected" if error.rejected else "unknown", "reason": f"{TITLES[platform]} {error.reason}"}
+        return {
+            "status": "rejected" if error.rejected else "unknown",
+            "reason": f"{PLATFORMS[platform].title} {error.reason}",
+        }
 
 
 def connection(params: Mapping[str, Any]) -> Connection:
     """Return the connection that a module's options ask for."""
     if params["request_timeout"] <= 0:
         raise SecretsError(f"request_timeout: {params['request_timeout']:g} is no time; write 20")
-    return Connection(params["api"] or APIS[params["platform"]], params["ca"], params["request_timeout"])
+    return Connection(params["api"] or PLATFORMS[params["platform"]].api, params["ca"], params["request_timeout"])
 
 
 def without_tokens(params: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,12 @@ import pytest
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import unseal
-from ansible_collections.chat4all.secrets.plugins.modules import api_token_credential, api_token_credential_info
+from ansible_collections.chat4all.secrets.plugins.modules import (
+    api_token_credential,
+    api_token_credential_info,
+    webhook_credential,
+    webhook_credential_info,
+)
 
 BOT = "123456:AA-old_bot-token-0123456789abcdefgh"
 INSTAGRAM = "IGAAold-instagram-token-0123456789"
@@ -74,3 +79,31 @@ def test_an_old_token_has_ended_where_the_platform_says_so(run, platforms):
 def test_a_number_is_needed_for_whatsapp(run):
     result = run(api_token_credential_info, "whatsapp", credentials=[{"label": "one", "password": BOT}])
     assert "phone_number_id" in result["msg"]
+
+
+def test_telegram_is_told_another_secret(run, platforms):
+    hook = {"url": "https://chat.example.org/hook", "bot": "123456", "secret": "old"}
+    platforms.know.control({"webhook": hook})
+    arguments = {"token": BOT, "credential": {"password": "a-new-secret"}, "settle": 0}
+    assert run(webhook_credential_info, "telegram", token=BOT)["url"] == hook["url"]
+    run(webhook_credential, "telegram", check_mode=True, **arguments)
+    assert platforms.know.bots["123456"]["secret"] == "old"
+    assert run(webhook_credential, "telegram", **arguments)["changed"]
+    assert platforms.know.bots["123456"]["secret"] == "a-new-secret"
+
+
+def test_a_secret_that_the_webhook_refuses_is_told(run, platforms):
+    platforms.know.control({"webhook": {"url": "https://chat.example.org/hook", "bot": "123456", "secret": "old"}})
+    platforms.know.refusing = "Wrong response from the webhook: 403 Forbidden"
+    arguments = {"token": BOT, "credential": {"password": "a-new-secret"}, "settle": 0}
+    said = run(webhook_credential, "telegram", **arguments)["msg"]
+    assert said == "Telegram was refused by the webhook: Wrong response from the webhook: 403 Forbidden"
+
+
+@pytest.mark.parametrize("fault", ["rate limit", "down", "malformed"])
+def test_a_platform_that_cannot_be_told_is_one_line(run, platforms, fault):
+    platforms.know.fault = fault
+    arguments = {"token": BOT, "credential": {"password": "a-new-secret"}, "settle": 0}
+    failed = run(webhook_credential, "telegram", **arguments)
+    assert failed["failed"] and failed["msg"].startswith("Telegram ") and "\n" not in failed["msg"]
+    assert run(webhook_credential_info, "telegram", token=BOT)["status"] == "unknown"

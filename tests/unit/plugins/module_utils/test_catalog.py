@@ -7,7 +7,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.chat4all.secrets.plugins.module_utils import catalog
+from ansible_collections.chat4all.secrets.plugins.module_utils import api_tokens, catalog
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Service
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import service_options
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
@@ -81,6 +81,94 @@ def test_what_a_person_brings_needs_no_server():
 def test_what_a_person_brings_has_one_variable_and_no_server(more, message):
     with pytest.raises(SecretsError, match=message):
         catalog.resolve("smtp", manual(**more), project())
+
+
+@pytest.fixture
+def connected(tmp_path):
+    """A project whose two services use WhatsApp's token; one has the phone number's id typed in."""
+    env = tmp_path / ".env"
+    env.write_text("WHATSAPP_API_TOKEN=x\n")
+    typed = service("app", environment={"WHATSAPP_PHONE_NUMBER_ID": "106540352242922"})
+    found = project(service("postgres", "postgres:17"), typed)
+    found.env_file = str(env)
+    return found
+
+
+def test_a_token_is_looked_up_with_the_number_in_the_env_file_or_in_a_service(connected):
+    facts = catalog.resolve("whatsapp", {}, connected)
+    assert facts["variables"] == {"password": "WHATSAPP_API_TOKEN"} and facts["modules"] == "api_token"
+    own = {"platform": "whatsapp", "api": None, "ca": None}
+    assert facts["platform"] == {**own, "phone_number_id": "106540352242922"}
+    assert (facts["type"], facts["grace"], facts["ready_log"]) == ("person", 7 * 86400, "Connected to WhatsApp API")
+    with open(connected.env_file, "a") as env:
+        env.write("NUMBER=5\n")
+    named = catalog.resolve("whatsapp", {"variables": {"phone_number_id": "NUMBER"}}, connected)
+    assert named["platform"]["phone_number_id"] == "5"
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "message"),
+    [
+        ("whatsapp", {"variables": {"phone_number_id": "NUMBER"}}, r"phone_number_id: neither .*/\.env nor a service"),
+        ("telegram", {"variables": {"phone_number_id": "NUMBER"}}, "needs exactly one of key, password and secret"),
+        ("telegram", {"api": "http://127.0.0.1"}, r"telegram\.api: must be an address such as https"),
+        ("telegram", {"generate": {"length": 40}}, r"telegram\.generate: engine telegram has none"),
+        (
+            "smtp",
+            manual(api="https://example.org"),
+            r"smtp\.api: with engine whatsapp, telegram, instagram, webhook alone",
+        ),
+        ("telegram", {"consumers": []}, r"telegram\.consumers: not with engine telegram"),
+        ("telegram", {"token": "x"}, r"telegram\.token: with engine webhook alone"),
+        ("postgres", {"ca": "/ca.pem"}, r"postgres\.ca: with engine whatsapp, telegram, instagram, webhook alone"),
+    ],
+)
+def test_what_a_tokens_entry_cannot_have_is_named(connected, name, entry, message):
+    with pytest.raises(SecretsError, match=message):
+        catalog.resolve(name, entry, connected)
+
+
+def hooked(connected, **consumers):
+    connected.consumers = lambda names: {name: set(consumers.get(name, {"app"})) for name in names}
+    return connected
+
+
+def test_a_webhooks_secret_is_a_uuid_beside_the_one_before(connected):
+    facts = catalog.resolve("telegram-webhook", {}, hooked(connected))
+    assert (facts["variables"], facts["previous_variable"]) == (
+        {"password": "TELEGRAM_WEBHOOK_SECRET"},
+        "TELEGRAM_WEBHOOK_SECRET_PREVIOUS",
+    )
+    assert (facts["type"], facts["generate"], facts["token"]) == ("overlap", {"kind": "uuid4"}, "telegram")
+    own = {"engine": "webhook", "platform": "telegram", "token": "bot", "variables": {"secret": "A", "previous": "B"}}
+    facts = catalog.resolve("hook", own, hooked(connected))
+    assert (facts["variables"], facts["previous_variable"], facts["token"]) == ({"password": "A"}, "B", "bot")
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "message"),
+    [
+        (
+            "telegram-webhook",
+            {},
+            "app: has TELEGRAM_WEBHOOK_SECRET without TELEGRAM_WEBHOOK_SECRET_PREVIOUS, so it would",
+        ),
+        ("hook", {"engine": "webhook"}, r"hook\.platform: says nobody whose webhook it is"),
+        ("instagram-webhook", {"variables": {"previous": "B"}}, r"instagram-webhook\.app_id: is needed for Instagram"),
+        ("whatsapp-webhook", {"variables": {"previous": "B"}}, r"account_id: neither .*/\.env nor a service"),
+    ],
+)
+def test_what_a_webhooks_entry_lacks_is_named(connected, name, entry, message):
+    with pytest.raises(SecretsError, match=message):
+        catalog.resolve(name, entry, hooked(connected, TELEGRAM_WEBHOOK_SECRET_PREVIOUS=[]))
+
+
+def test_a_connectors_log_is_waited_for_unless_the_service_has_a_pattern_of_its_own():
+    options = service_options({"app": {"ready_log": "ready"}, "web": {"timeout": 5}}, ["app", "web", "db"], "/srv/demo")
+    found = {"consumers": ["app", "web"], "ready_log": "Connected to Telegram API"}
+    ready = {name: one.ready_log for name, one in api_tokens.with_ready_log(options, found).items()}
+    assert ready == {"app": "ready", "web": "Connected to Telegram API"}
+    assert api_tokens.with_ready_log(options, {"consumers": ["web"]}) == options
 
 
 def test_one_user_has_no_grace():

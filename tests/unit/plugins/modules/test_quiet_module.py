@@ -17,6 +17,7 @@ from ansible_collections.chat4all.secrets.plugins.modules import (
     env_file,
     postgresql_credential,
     postgresql_credential_info,
+    webhook_credential,
 )
 
 # Ansible masks these in what Python makes of a dict, where a backslash is doubled: it would find neither.
@@ -32,8 +33,9 @@ MODULES = pytest.mark.parametrize(
         (env_file, {"path": "postgres-1", "values": {"APP_USER": "chat4all_1", "APP_PASSWORD": LOGIN["password"]}}),
         (api_token_credential, {**PLATFORM, "credential": TOKEN, "seal_key": "ab" * 32}),
         (api_token_credential_info, {**PLATFORM, "credentials": [{"label": "current", **TOKEN}]}),
+        (webhook_credential, {**PLATFORM, "token": TOKEN["password"], "credential": TOKEN}),
     ],
-    ids=["credential", "info", "env_file", "token", "token_info"],
+    ids=["credential", "info", "env_file", "token", "token_info", "webhook"],
 )
 
 

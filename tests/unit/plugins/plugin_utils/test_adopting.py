@@ -145,3 +145,11 @@ def test_what_is_seen_on_several_hosts_is_one_deployment():
         "postgres_db1": {"host": "db1", "service": "postgres"},
         "postgres_db2": {"host": "db2", "service": "postgres"},
     }
+
+
+def test_a_platforms_token_is_drafted_as_one():
+    ask = [{**ASK[0], "variable": "TELEGRAM_BOT_TOKEN"}, {**ASK[0], "variable": "WHATSAPP_API_TOKEN", "in_env": False}]
+    catalog, text = draft_of([], ask)
+    assert catalog == {"telegram": {}} and "# WHATSAPP_API_TOKEN" in text
+    seen = "\n".join(report.findings({"found": [], "ask": ask, "warn": []}, "db1"))
+    assert "a token of telegram -> written as engine: telegram" in seen

@@ -1,0 +1,144 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a catalog entry of a platform's API token or webhook has besides: where the API is, and what it must be told."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Project
+from ansible_collections.chat4all.secrets.plugins.module_utils.declared import ServiceOptions
+from ansible_collections.chat4all.secrets.plugins.module_utils.engines import Engine
+from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.module_utils.platforms.http import checked_url
+from ansible_collections.chat4all.secrets.plugins.module_utils.platforms.tokens import PLATFORMS
+from ansible_collections.chat4all.secrets.plugins.module_utils.platforms.webhooks import WEBHOOKS
+from ansible_collections.chat4all.secrets.plugins.module_utils.project_options import read_env
+
+TOKEN_KEYS = ("api", "ca")
+WEBHOOK_KEYS = ("app_id", "callback", "platform", "token")
+
+
+def check_keys(engine: Engine | None, entry: Mapping[str, Any], where: str) -> None:
+    """Refuse keys that mean something for a platform's tokens and webhooks alone."""
+    name = engine.name if engine else ""
+    for key in (*TOKEN_KEYS, *WEBHOOK_KEYS):
+        theirs = [*(PLATFORMS if key in TOKEN_KEYS else ()), "webhook"]
+        if key in entry and name not in theirs:
+            raise SecretsError(f"{where}.{key}: with engine {', '.join(theirs)} alone; leave it out")
+    if "consumers" in entry and (name in PLATFORMS or name == "webhook"):
+        raise SecretsError(
+            f"{where}.consumers: not with engine {name}, which knows Compose services alone; leave it out"
+        )
+    for key in ("api", "callback"):
+        if key in entry:
+            checked_url(entry[key], f"{where}.{key}")
+
+
+def webhook_platform(name: str, entry: Mapping[str, Any], where: str) -> str:
+    """Return whose webhook it is, by the entry's name where it does not say so."""
+    platform = str(entry.get("platform") or name.replace("_", "-").partition("-webhook")[0])
+    if platform not in WEBHOOKS:
+        raise SecretsError(f"{where}.platform: says nobody whose webhook it is; write {' or '.join(WEBHOOKS)}")
+    return platform
+
+
+def variables(engine: Engine, name: str, entry: Mapping[str, Any], where: str) -> dict[str, str]:
+    """Return the variables of an entry, with the defaults of its engine and platform."""
+    given = {**engine.variables, **entry.get("variables", {})}
+    if engine.name == "webhook":
+        webhook = WEBHOOKS[webhook_platform(name, entry, where)]
+        if not set(given) & {"key", "password", "secret"}:
+            given["secret"] = webhook.variable
+    return given
+
+
+def take_settings(
+    engine: Engine, name: str, entry: Mapping[str, Any], given: dict[str, str], where: str
+) -> dict[str, str]:
+    """Take out of the variables those that are read and never rotated; return them with the defaults."""
+    settings: dict[str, str] = {}
+    if engine.name in PLATFORMS:
+        settings = dict(PLATFORMS[engine.name].settings)
+    elif engine.name == "webhook":
+        settings = dict(WEBHOOKS[webhook_platform(name, entry, where)].settings)
+    return {part: given.pop(part, variable) for part, variable in settings.items()}
+
+
+def take_previous(engine: Engine, given: dict[str, str]) -> str:
+    """Take out of the variables the one with the secret before, which a webhook accepts as well; empty for others."""
+    if engine.name != "webhook":
+        return ""
+    own = next((variable for part, variable in given.items() if part in ("key", "password", "secret")), "")
+    return given.pop("previous", f"{own}_PREVIOUS")
+
+
+def grace(engine: Engine) -> int:
+    """Return for how many seconds an old value stays valid where the catalog says nothing."""
+    return PLATFORMS[engine.name].grace * 86400 if engine.name in PLATFORMS else 0
+
+
+def facts(
+    engine: Engine,
+    name: str,
+    entry: Mapping[str, Any],
+    settings: Mapping[str, str],
+    consumers: list[str],
+    project: Project,
+    spread: bool = False,
+) -> dict[str, Any]:
+    """Return what is known of a platform's token or webhook besides; nothing for other engines.
+
+    ``spread``: of several hosts, this one need not have a consumer.
+    """
+    where = f"secrets_catalog.{name}"
+    if engine.name != "webhook" and engine.name not in PLATFORMS:
+        return {}
+    values = {part: _setting(variable, consumers, project) for part, variable in settings.items()}
+    for part, value in values.items():
+        if not value and (consumers or not spread):
+            raise SecretsError(
+                f"{where}.variables.{part}: neither {project.env_file} nor a service that uses the value has "
+                f"{settings[part]}; put it there, or name the variable that holds it"
+            )
+    api = {"api": entry.get("api"), "ca": entry.get("ca"), **values}
+    if engine.name in PLATFORMS:
+        return {"platform": {"platform": engine.name, **api}, "ready_log": PLATFORMS[engine.name].ready_log}
+    platform = webhook_platform(name, entry, where)
+    for key in WEBHOOKS[platform].declared:
+        if key not in entry:
+            raise SecretsError(f"{where}.{key}: is needed for {WEBHOOKS[platform].title}; write {name}: {{{key}: '…'}}")
+    own = {"app_id": entry.get("app_id"), "callback": entry.get("callback")}
+    return {"platform": {"platform": platform, **api, **own}, "token": entry.get("token") or platform}
+
+
+def check_previous(previous: str, variable: str, consumers: list[str], project: Project) -> None:
+    """Refuse a webhook's secret that a consumer cannot accept beside the one before."""
+    if not previous:
+        return
+    for name in sorted(set(consumers) - project.consumers([previous])[previous]):
+        raise SecretsError(
+            f"{name}: has {variable} without {previous}, so it would refuse what is still sent with the secret before; have it "
+            f"accept both, and add to its environment: {previous}: ${{{previous}:-}}"
+        )
+
+
+def _setting(variable: str, consumers: list[str], project: Project) -> str:
+    """Return a variable's value in the env file, or else in the environment of a service."""
+    found = [read_env(project.env_file, [variable]).get(variable, "")]
+    found += [str((project.services[name].config.get("environment") or {}).get(variable) or "") for name in consumers]
+    return next((value for value in found if value), "")
+
+
+def with_ready_log(services: Mapping[str, ServiceOptions], found: Mapping[str, Any]) -> dict[str, ServiceOptions]:
+    """Return the exceptions for services, with the platform's ``ready_log`` for consumers that have none."""
+    ready = found.get("ready_log")
+    if not ready:
+        return dict(services)
+    own = {name: services.get(name, ServiceOptions()) for name in found["consumers"]}
+    default = {name: dataclasses.replace(given, ready_log=given.ready_log or ready) for name, given in own.items()}
+    return {**services, **default}

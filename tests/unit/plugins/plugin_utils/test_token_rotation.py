@@ -1,0 +1,294 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A platform's token: the platform is asked before anybody gets it, and only its own word proves a token dead."""
+
+from __future__ import annotations
+
+import datetime
+from types import SimpleNamespace
+
+import pytest
+from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import seal
+from ansible_collections.chat4all.secrets.plugins.plugin_utils import report, serverless
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation
+
+OLD = {"whatsapp": "EAAJold-0123456789", "telegram": "123456:old-0123456789", "instagram": "IGAAold-0123456789"}
+NEW = {"whatsapp": "EAAJnew-0123456789", "telegram": "123456:new-0123456789", "instagram": "IGAAnew-0123456789"}
+ACCOUNTS = {"whatsapp": "106540352242922", "telegram": "123456", "instagram": "17841400000000001"}
+UNKNOWN = {"status": "unknown", "reason": "The platform limits the rate of calls now; try again in 35 s"}
+REJECTED = {"status": "rejected", "reason": "it does not know the token"}
+
+
+def accepted(platform, **more):
+    return {"status": "accepted", "reason": "", "account": {"id": ACCOUNTS[platform], "name": "@chat"}, **more}
+
+
+def slot(password, **more):
+    return {"user": "", "password": password, "created": "2026-01-01T00:00:00+00:00", **more}
+
+
+def token(platform="whatsapp", says=(), given="", entry=None, services=(), **arguments):
+    """A rotation of a platform's token, and what it stores, notes, says and asks; ``says``: what of each token."""
+    stored = {platform: entry or {"engine": platform, "current": slot(OLD[platform])}}
+    seen = SimpleNamespace(stored=stored[platform], notes=[], lines=[], asked=[], ended=[])
+    answers = {OLD[platform]: accepted(platform), NEW[platform]: accepted(platform), **dict(says)}
+
+    def module(name, **params):
+        if name == "api_token_credential":
+            seen.asked.append("renew")
+            return {"sealed": seal(bytes.fromhex(params["seal_key"]), NEW[platform].encode()), "expires_in": 5183944}
+        seen.asked += [one["label"] for one in params["credentials"]]
+        return {"logins": {one["label"]: dict(answers[one["password"]]) for one in params["credentials"]}}
+
+    host = SimpleNamespace(module=module, state_dir="/srv/.chat4all")
+    facts = {
+        "name": platform,
+        "engine": platform,
+        "type": "person",
+        "strategy": "manual",
+        "platform": {"platform": platform},
+        "grace": 7 * 86400,
+        "interval": 180 * 86400,
+        "variables": {"password": "TOKEN"},
+        "consumers": ["connector"],
+        "ready_log": "Connected",
+        "plan": {"waves": [[{"service": "connector", "mode": "start_first", "reason": ""}]]},
+        "places": [{"host": "db1", "env_file": "/srv/.env", "consumers": ["connector"]}],
+    }
+    deployment = SimpleNamespace(
+        host="db1",
+        arguments={"catalog": {platform: {}}, "services": dict(services)},
+        task_vars={"secrets_new_values": {platform: given}} if given else {},
+        action=SimpleNamespace(_templar=SimpleNamespace(template=lambda value: value)),
+        store=SimpleNamespace(change=lambda mutator: mutator(stored), fingerprint=lambda _value: "f"),
+        places=lambda _facts: [(host, facts["places"][0])],
+        hosts=[host],
+        is_spread=False,
+        entry=lambda name: {
+            key: dict(value) if isinstance(value, dict) else value for key, value in stored[name].items()
+        },
+        memory=lambda: {"records": []},
+        catalog_info=lambda _names: {"credentials": {platform: facts}},
+        require_discretion=lambda: None,
+        holder=lambda rotation: {"rotation": rotation},
+        state=lambda _action, **kept: seen.notes.extend(kept["ledger"]),
+        line=lambda step, text: seen.lines.append(f"{step}: {text}"),
+    )
+    opened = {"rotation": "r-new", "purpose": "rotate", "phase": "new", "facts": facts}
+    defaults = {"opened": opened, "skip_services": [], "confirmed": False, "purpose": "rotate", "drift": "refuse"}
+    rotation = serverless.rotation_of(deployment, platform, {**defaults, **arguments})
+    rotation._end = lambda *_arguments, **more: seen.ended.append(more)
+    rotation.skipped = lambda _facts: set()
+    return rotation, seen
+
+
+def look(rotation, seen, phase="new"):
+    """What *open* does with the tokens, once everything else is in order."""
+    logins = rotation.log_in(rotation.facts, seen.stored, "current", "pending")["logins"]
+    rotation._check_logins(logins, seen.stored, rotation.facts, phase)
+    rotation._refuse(rotation.facts, {}, phase == "forward")
+
+
+@pytest.fixture(autouse=True)
+def in_order(monkeypatch):
+    monkeypatch.setattr(Rotation, "_refuse", lambda *_arguments, **_more: None)
+
+
+EACH = pytest.mark.parametrize("platform", sorted(OLD))
+
+
+@EACH
+@pytest.mark.parametrize("answer", [REJECTED, UNKNOWN])
+def test_a_new_token_that_is_not_accepted_is_refused_before_anything_is_stored(platform, answer):
+    rotation, seen = token(platform, {NEW[platform]: answer}, given=NEW[platform])
+    with pytest.raises(SecretsError, match="nothing is published") as refused:
+        look(rotation, seen)
+    assert "pending" not in seen.stored and NEW[platform] not in refused.value.message
+
+
+@EACH
+def test_an_accepted_token_is_stored_then_tried_again_before_it_is_published(platform):
+    rotation, seen = token(platform, given=NEW[platform])
+    look(rotation, seen)
+    assert rotation.create()["changed"] and seen.stored["pending"]["password"] == NEW[platform]
+    rotation.test()
+    assert "test: " in seen.lines[-1] and "accepts it: @chat" in seen.lines[-1]
+    assert "renew" not in seen.asked and NEW[platform] not in repr((seen.notes, seen.lines))
+
+
+@pytest.mark.parametrize("answer", [REJECTED, UNKNOWN])
+def test_a_token_that_died_meanwhile_is_not_published(answer):
+    entry = {"engine": "whatsapp", "current": slot(OLD["whatsapp"]), "pending": slot(NEW["whatsapp"])}
+    with pytest.raises(SecretsError, match="nothing is published"):
+        token("whatsapp", {NEW["whatsapp"]: answer}, entry=entry)[0].test()
+
+
+def test_a_platform_that_cannot_be_asked_ends_the_run_at_open():
+    rotation, seen = token("telegram", {OLD["telegram"]: UNKNOWN}, given=NEW["telegram"])
+    with pytest.raises(SecretsError, match="telegram: The platform limits the rate of calls now"):
+        look(rotation, seen)
+
+
+def test_another_bots_token_is_refused():
+    other = "999:new-0123456789"
+    rotation, seen = token(
+        "telegram", {other: {**accepted("telegram"), "account": {"id": "999", "name": "@x"}}}, given=other
+    )
+    with pytest.raises(SecretsError, match=r"that of another bot, @x \(999\), not of 123456"):
+        look(rotation, seen)
+
+
+def test_instagrams_token_is_renewed_and_stored_before_anything_else():
+    rotation, seen = token("instagram")
+    look(rotation, seen)
+    assert "renew" not in seen.asked
+    assert rotation.create()["changed"] and seen.stored["pending"]["password"] == NEW["instagram"]
+    assert [note["step"] for note in seen.notes] == ["open", "create"]
+    assert rotation.create() == {"changed": False} and seen.asked.count("renew") == 1
+    dead, seen = token("instagram", {OLD["instagram"]: REJECTED})
+    with pytest.raises(SecretsError, match="so it cannot renew it; have a new one issued"):
+        look(dead, seen)
+
+
+def test_where_nothing_renews_it_a_person_brings_it():
+    rotation, seen = token("whatsapp")
+    with pytest.raises(SecretsError, match="a person brings its new value"):
+        look(rotation, seen)
+
+
+def finished(platform, says=()):
+    entry = {"engine": platform, "current": slot(OLD[platform]), "pending": slot(NEW[platform], rotation="r-new")}
+    rotation, seen = token(platform, says, entry=entry)
+    return rotation, seen, rotation.finish()
+
+
+def test_an_old_token_that_the_platform_refuses_ends_in_the_same_run():
+    rotation, seen, done = finished("telegram", {OLD["telegram"]: REJECTED})
+    assert done["revoke"] and not seen.ended
+    rotation.revoke()
+    assert seen.stored["previous"]["revoked"] and "old token refused by Telegram" in seen.lines[-1]
+    assert [note["step"] for note in seen.notes] == ["drain", "finish", "revoke"]
+
+
+@pytest.mark.parametrize("answer", [accepted("whatsapp"), UNKNOWN])
+def test_an_old_token_that_is_not_refused_waits_for_a_person(answer):
+    rotation, seen, done = finished("whatsapp", {OLD["whatsapp"]: answer})
+    assert not done["revoke"] and "revoked" not in seen.stored["previous"]
+    by = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=7)).date().isoformat()
+    todo = rotation.todo(seen.stored["previous"])
+    assert (
+        todo.startswith("revoke the old token of the system user")
+        and f"by {by}, then: revoke -e revoke=whatsapp" in todo
+    )
+    again, seen = token("whatsapp", {OLD["whatsapp"]: answer}, entry=seen.stored, given="EAAJthird-0123456789")
+    again.opened = {}
+    with pytest.raises(SecretsError, match="one value at a time: revoke the old token"):
+        again.open()
+
+
+def waiting(answer, monkeypatch, **arguments):
+    """What *open* of revoke.yml makes of an old token that waits for a person."""
+    monkeypatch.setattr(Rotation, "open", lambda self: {"phase": "revoke_first", "grace": self.arguments["end_grace"]})
+    previous = slot(OLD["whatsapp"], rotation="r-old", revoke_after="2099-01-01T00:00:00+00:00")
+    entry = {"engine": "whatsapp", "current": slot(NEW["whatsapp"]), "previous": previous}
+    rotation, seen = token("whatsapp", {OLD["whatsapp"]: answer}, entry=entry, purpose="revoke", **arguments)
+    return rotation, seen
+
+
+def test_the_platforms_word_confirms_that_a_token_has_ended(monkeypatch):
+    rotation, seen = waiting(REJECTED, monkeypatch)
+    assert rotation.open() == {"phase": "revoke_first", "grace": True}
+    assert rotation.revoke()["changed"] and seen.stored["previous"]["revoked"]
+
+
+def test_a_person_is_not_believed_against_the_platform(monkeypatch):
+    rotation, seen = waiting(accepted("whatsapp"), monkeypatch, confirmed=True)
+    with pytest.raises(SecretsError, match="WhatsApp still accepts the old token; revoke the old token"):
+        rotation.open()
+    unconfirmed, seen = waiting(accepted("whatsapp"), monkeypatch)
+    assert unconfirmed.open()["phase"] == "grace" and "not ended" in seen.lines[-1]
+
+
+def test_a_person_is_believed_where_the_platform_cannot_be_asked(monkeypatch):
+    rotation, seen = waiting(UNKNOWN, monkeypatch, confirmed=True)
+    assert rotation.open()["phase"] == "revoke_first"
+    rotation.revoke()
+    assert [note["state"] for note in seen.notes] == ["confirmed by a person"]
+    unconfirmed, seen = waiting(UNKNOWN, monkeypatch)
+    assert unconfirmed.open()["phase"] == "grace"
+    with pytest.raises(SecretsError, match="the old token: The platform limits"):
+        unconfirmed.revoke()
+
+
+def test_a_token_that_came_back_unchanged_needs_no_end():
+    entry = {
+        "engine": "instagram",
+        "current": slot(OLD["instagram"]),
+        "pending": slot(OLD["instagram"], rotation="r-new"),
+    }
+    rotation, seen = token("instagram", entry=entry)
+    assert rotation.finish()["revoke"]
+    rotation.revoke()
+    assert seen.stored["previous"]["revoked"] and "nothing to end" in seen.lines[-1]
+
+
+def test_pollers_are_replaced_stop_first():
+    rotation, seen = token("telegram", {NEW["telegram"]: accepted("telegram", webhook=False)}, given=NEW["telegram"])
+    look(rotation, seen)
+    [[row]] = rotation.facts["plan"]["waves"]
+    assert (row["mode"], row["reason"]) == ("stop_first", "polls for updates")
+    assert rotation._options({}, ["connector"]) == {"connector": {"ready_log": "Connected", "replace": "stop_first"}}
+    own = {"connector": {"ready_log": "mine", "replace": "start_first"}}
+    assert rotation._options(own, ["connector"]) == own
+    by_webhook, seen = token("telegram", {NEW["telegram"]: accepted("telegram", webhook=True)}, given=NEW["telegram"])
+    look(by_webhook, seen)
+    assert by_webhook._options({}, ["connector"]) == {"connector": {"ready_log": "Connected"}}
+
+
+def test_after_the_roll_out_a_call_confirms_the_token():
+    entry = {"engine": "whatsapp", "current": slot(OLD["whatsapp"]), "pending": slot(NEW["whatsapp"])}
+    rotation, seen = token("whatsapp", entry=entry)
+    rotation.drain()
+    assert seen.lines == ["drain: 1 of 1 have the new token; WhatsApp accepts it: @chat"]
+    with pytest.raises(SecretsError, match="the services have the new token"):
+        token("whatsapp", {NEW["whatsapp"]: UNKNOWN}, entry=entry)[0].drain()
+
+
+def test_nobody_is_sent_back_to_a_dead_token():
+    entry = {"engine": "telegram", "current": slot(OLD["telegram"]), "pending": slot(NEW["telegram"])}
+    dead, seen = token("telegram", {OLD["telegram"]: REJECTED}, entry=entry)
+    assert dead._current_is_dead(entry)
+    with pytest.raises(SecretsError, match="so there is no way back; on with the new one"):
+        look(dead, seen, phase="back")
+    for answer in (accepted("telegram"), UNKNOWN):
+        assert not token("telegram", {OLD["telegram"]: answer}, entry=entry)[0]._current_is_dead(entry)
+
+
+def test_plan_and_report_say_when_telegrams_gap_began():
+    rotation, seen = token("telegram", {OLD["telegram"]: REJECTED}, given=NEW["telegram"])
+    look(rotation, seen)
+    project = {"name": "demo", "env_file": "/srv/.env", "files": []}
+    for service in (service for wave in rotation.facts["plan"]["waves"] for service in wave):
+        service.update(scale=1, after="", evidence="log", called_by=[])
+    facts = {**rotation.facts, "service": "", "image": ""}
+    text = " ".join("\n".join(report.plan(facts, project, "db1", "the present value", "the new value", "", {})).split())
+    assert "the old one is dead from BotFather's /revoke on, before this run" in text
+    outcome = {"word": "ROTATED", "seconds": 3, "gaps": {}, "skipped": [], "refused_at": "03:11:16", "due": "-"}
+    lines = report.token_summary({**facts, "title": "Telegram", "todo": ""}, outcome)
+    text = " ".join("\n".join(lines).split())
+    assert "Telegram accepts the new token" in text and "old token: ended (03:11:16)" in text
+    assert "Gap began when BotFather issued the new token" in text and "To do: nothing." in text
+
+
+def test_what_rotate_tokens_can_do_something_about():
+    waits = slot(OLD["instagram"], rotation="r-old", revoke_after="2099-01-01T00:00:00+00:00")
+    entries = {"current": slot(NEW["instagram"]), "previous": waits}
+    assert not token("whatsapp")[0].has_next({"current": slot("x")})
+    assert token("whatsapp", given=NEW["whatsapp"])[0].has_next({"current": slot("x")})
+    assert token("whatsapp")[0].has_next({"current": slot("x"), "pending": slot("y")})
+    assert token("instagram")[0].has_next({"current": slot("x")})
+    assert not token("instagram")[0].has_next(entries)
+    assert token("instagram", given="IGAAthird")[0].has_next(entries)
