@@ -29,7 +29,7 @@ test: setup-test ## check, the tests with containers, a part of crash, faults an
 	@tests/quality/check
 	@tests/quality/artifact
 	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider --numprocesses 2 --dist loadfile tests/integration_docker \
-		tests/faults/test_hostile_files.py tests/faults/test_second_owner.py
+		tests/faults/test_hostile_files.py tests/faults/test_second_owner.py tests/machines/test_hosts.py
 	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider tests/crash tests/canary
 	@tests/quality/molecule
 
@@ -39,9 +39,9 @@ benchmark: setup-test ## the figures of docs/benchmarks.md, into build/benchmark
 crash: setup-demo ## kill rotations at every point and see them recover, about 110 minutes; writes build/crash.json
 	@PYTHONPATH=$(CURDIR)/build/collections python tests/crash/crash.py
 
-faults: setup-test ## full disks, cut connections, second owners, hostile files: what a rotation says and does then
+faults: setup-test ## full disks, cut connections and hosts, second owners, hostile files: what a rotation says and does then
 	@test ! -e build/dockerd.json || export CHAT4ALL_MAY_STOP_DOCKER=1; \
-		PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider tests/faults
+		PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider tests/faults tests/machines
 
 canary: setup-test ## no channel shows a secret: oldest and newest ansible-core, into build/canary.json
 	@python tests/canary/canary.py

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import ARGUMENTS, Deployment
@@ -30,6 +31,9 @@ class ActionModule(ActionBase):
         provisioning = Provisioning(Deployment(self, arguments, task_vars or {}), arguments)
         try:
             result.update(getattr(provisioning, arguments["step"])())
+        except AnsibleConnectionFailure:
+            provisioning.stop()
+            raise
         except SecretsError as error:
             provisioning.stop()
             result.update(failed=True, msg=error.message)

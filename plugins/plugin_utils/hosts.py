@@ -133,8 +133,12 @@ def members(action: ActionBase, task_vars: dict[str, Any]) -> list[str]:
     present = [str(name) for name in task_vars.get("ansible_play_hosts_all") or [mine]]
     if task_vars.get("ansible_limit"):
         inventory = task_vars["hostvars"]._inventory
-        pattern = action._task.get_play().hosts
-        left_out = [host.name for host in inventory.get_hosts(pattern, ignore_limits=True) if host.name not in present]
+        pattern = action._templar.template(action._task.get_play().hosts)
+        left_out = [
+            host.name
+            for host in inventory.get_hosts(pattern, ignore_limits=True, ignore_restrictions=True)
+            if host.name not in present
+        ]
         if left_out:
             raise SecretsError(
                 f"--limit leaves out {', '.join(left_out)}, and all hosts of a play are one deployment; run it without "

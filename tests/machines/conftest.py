@@ -27,7 +27,8 @@ def machines(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def plays(machines, tmp_path_factory):
     """The playbooks for them, after the deployment was provisioned."""
-    plays = machines.plays(tmp_path_factory.mktemp("inventory"), **QUICK)
+    quick = {**QUICK, "rotate_drain": {"quiet": 0.5, "timeout": 3}}
+    plays = machines.plays(tmp_path_factory.mktemp("inventory"), **quick)
     done = plays.run("provision.yml")
     assert done.returncode == 0, done.stdout
     return plays

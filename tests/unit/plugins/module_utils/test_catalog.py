@@ -441,3 +441,34 @@ def test_a_password_that_is_in_no_variable_at_all_is_named_with_its_file():
     found.consumers = lambda variables: {name: set() for name in variables}
     with pytest.raises(SecretsError, match=r"app: has the password from the file /x/db \(Compose secret db\)"):
         catalog.resolve("postgres", {}, found)
+
+
+SERVER = {"service": "postgres", "image": "postgres:17", "engine": "postgresql", "role": "chat4all"}
+
+
+def test_a_host_says_which_of_its_services_may_be_the_server():
+    assert catalog.candidates("postgres", {}, project()) == [{**SERVER, "named": True}]
+    found = project(service("db", "postgres:17"), service("other", "pgvector:1"), service("app"))
+    assert [(row["service"], row["named"]) for row in catalog.candidates("postgres", {}, found)] == [
+        ("db", False),
+        ("other", False),
+    ]
+    assert catalog.candidates("postgres", {"service": "db9"}, found) == []
+    [row] = catalog.candidates("main", {"service": "db", "role": "app"}, found)
+    assert row["named"] and row["role"] == "app"
+
+
+def test_a_server_elsewhere_has_its_consumers_here():
+    here = project(service("app"), service("postgres", "something:1"))
+    facts = catalog.resolve("postgres", {}, here, SERVER)
+    assert facts["service"] == "postgres" and facts["role"] == "chat4all"
+    # A service that has the server's name is one of the consumers here.
+    assert facts["consumers"] == ["app", "postgres"] and facts["server_variables"] == []
+
+
+def test_where_others_have_the_consumers_none_is_needed_here():
+    alone = project()
+    alone.consumers = lambda variables: {name: set() for name in variables}
+    assert catalog.resolve("postgres", {}, alone, {})["consumers"] == []
+    with pytest.raises(SecretsError, match="no service of /srv/demo uses"):
+        catalog.resolve("postgres", {}, alone)

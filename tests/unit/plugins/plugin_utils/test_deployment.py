@@ -135,8 +135,11 @@ def test_what_one_host_alone_remembers_is_remembered():
 
 def limited(present: list[str]) -> tuple:
     hosts = [SimpleNamespace(name=name) for name in ("db1", "app1", "app2")]
-    inventory = SimpleNamespace(get_hosts=lambda _pattern, ignore_limits: hosts)
-    action = SimpleNamespace(_task=SimpleNamespace(get_play=lambda: SimpleNamespace(hosts="all")))
+    inventory = SimpleNamespace(get_hosts=lambda pattern, **_ignore: hosts if pattern == "all" else [])
+    action = SimpleNamespace(
+        _task=SimpleNamespace(get_play=lambda: SimpleNamespace(hosts="{{ x }}")),
+        _templar=SimpleNamespace(template=lambda text: {"{{ x }}": "all"}[text]),
+    )
     given = {
         "ansible_limit": "some",
         "ansible_play_hosts_all": present,
