@@ -321,11 +321,15 @@ class Deployment:
         return info, found
 
     def _agreed(self, facts: dict[str, Any], opened: dict[str, dict[str, dict[str, str]]]) -> dict[str, str]:
-        """Return what all hosts' ``.env`` hold of a credential; of what the store does not know yet they have to agree."""
+        """Return what all hosts' ``.env`` hold of a credential: first of all, what is not the store's.
+
+        Of what the store does not know yet they have to agree.
+        """
         name, found, origin = facts["name"], dict[str, str](), dict[str, str]()
-        for place in places(facts):
+        entry = self.stored(name)
+        for place in sorted(places(facts), key=lambda place: bool(self.published(facts, entry, place))):
             for variable, value in opened[place["host"]][name].items():
-                if found.setdefault(variable, value) != value and not self.stored(name):
+                if found.setdefault(variable, value) != value and not entry:
                     raise SecretsError(
                         f"{name}: .env holds another {variable} on {place['host']} than on {origin[variable]}, and "
                         "nobody knows which is right; make them the same"
