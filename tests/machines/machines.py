@@ -307,7 +307,11 @@ class SpreadPlays(Plays):
         )
 
     def write_inventory(self) -> None:
-        hosts = {host: {"ansible_host": address} for host, address in self.machines.addresses.items()}
+        # Each by a variable of its own, as in many an inventory.
+        hosts = {
+            host: {"address": address, "ansible_host": "{{ address }}"}
+            for host, address in self.machines.addresses.items()
+        }
         group = {"hosts": hosts, "vars": self.variables}
         (self.folder / "hosts.yml").write_text(yaml.safe_dump({"production": group}))
 
