@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 
 from machines import CONSUMERS, PROJECT
@@ -86,13 +87,25 @@ def test_a_file_that_one_host_cannot_write_is_written_on_none(machines, plays):
     machines.check_end(plays)
 
 
-def test_no_login_is_refused_while_three_hosts_move(machines, plays):
+def test_no_login_is_refused_while_three_hosts_and_a_file_on_one_of_them_move(machines, plays):
     old = stored(plays)
+    machines.run("app2", f"printf 'U=%s\\nP=%s\\n' {old.user} {old.password} > /etc/job.env")
+    job = {"name": "job", "host": "app2", "file": "/etc/job.env", "variables": {"user": "U", "password": "P"}}
+    kept = plays.variables["secrets_catalog"]
+    plays.variables["secrets_catalog"] = {
+        "postgres": {**kept["postgres"], "consumers": [{**job, "after": "cp /etc/job.env /etc/job.seen"}]}
+    }
+    plays.write_inventory()
     machines.log_in(Login("chat4all", "wrong"))
     before = machines.refused()
     said = plays.rotate()
     assert "refused logins 0" in said
-    assert "3 files, on db1, app1, app2" in said
+    assert "4 files, on db1, app1, app2" in said
+    assert re.search(r"app2\s+roll out\s+job: cp /etc/job.env /etc/job.seen", said)
+    new = stored(plays)
+    assert machines.run("app2", "cat /etc/job.seen").split() == [f"U={new.user}", f"P={new.password}"]
+    plays.variables["secrets_catalog"] = kept
+    plays.write_inventory()
     assert "4 of 4 on" in said or "behind app1 (one of" in said, said
     ours = machines.refused() - before
     machines.log_in(Login("chat4all", "wrong"))
