@@ -191,6 +191,9 @@ def _outside(
             "password" if part in ("key", "secret") else part: variable
             for part, variable in one.get("variables", {}).items()
         }
+        unknown = sorted(set(given_names) - set(variables))
+        if unknown:
+            raise SecretsError(f"{where}: {name}: variables.{unknown[0]}: the credential has none; leave it out")
         files.append(
             {
                 "name": name,
@@ -202,7 +205,9 @@ def _outside(
             }
         )
     if persons and strategy != "pair":
-        why = "a person ends the old value in any case"
+        why = "only the old login of a pair goes on meanwhile"
+        if TYPES[strategy] == "person":
+            why = "a person ends the old value in any case"
         if strategy == "single_user":
             why = "with strategy: single_user the old password is refused as soon as the new one is set"
         raise SecretsError(f"{where}: {persons[0]}: {why}, so nobody is waited for; leave confirm out")

@@ -382,6 +382,10 @@ def test_a_consumer_outside_compose_has_the_credentials_own_variables():
         ({"consumers": [{**FILE, "name": "postgres"}]}, "postgres is a service of /srv/demo, which is found by itself"),
         ({"consumers": [{**FILE, "file": "/srv/demo/.env"}]}, "job: /srv/demo/.env is written in any case"),
         (
+            {"engine": "manual", "variables": {"secret": "T"}, "consumers": [{**FILE, "variables": {"user": "U"}}]},
+            "job: variables.user: the credential has none",
+        ),
+        (
             {"strategy": "single_user", "consumers": [{"name": "dba", "confirm": True}]},
             "dba: with strategy: single_user the old password is refused",
         ),
