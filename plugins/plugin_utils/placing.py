@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
@@ -144,13 +144,16 @@ def consumers_of(facts: dict[str, Any]) -> list[str]:
 
 
 def clients(
-    facts: dict[str, Any], hosts: Mapping[str, dict[str, Any]], rolled: Mapping[str, dict[str, str]]
+    facts: dict[str, Any],
+    hosts: Mapping[str, dict[str, Any]],
+    rolled: Mapping[str, dict[str, str]],
+    skipped: Collection[str] = (),
 ) -> dict[str, str]:
     """Return who is behind an address that the server sees.
 
     ``hosts``: the addresses of the hosts and of their containers, see ``placed``; ``rolled``: those of the containers after
     the roll-out. The server sees the containers of its own host; of another host's it sees the host alone, since NAT hides
-    them. An address that several other hosts have, as those of Docker's own networks, tells nothing.
+    them, and whoever was ``skipped`` there goes on with the old value. An address that several other hosts have, as those of Docker's own networks, tells nothing.
     """
     home = facts["host"]
     if len(hosts) == 1:
@@ -161,10 +164,12 @@ def clients(
     for host in hosts:
         others = set().union(*(own[other] for other in hosts if other != host))
         consumers = of.get(host, [])
-        name = f"{host}/{consumers[0]}" if len(consumers) == 1 else host
-        if host == home:
+        kept = [f"{host}/{one}" for one in consumers if f"{host}/{one}" in skipped]
+        if host == home or not consumers:
             name = host
-        elif len(consumers) > 1:
+        elif kept or len(consumers) == 1:
+            name = (kept or [f"{host}/{consumers[0]}"])[0]
+        else:
             name = f"{host} (one of {', '.join(consumers)})"
         found.update(dict.fromkeys(own[host] if host == home else own[host] - others, name))
     containers = rolled.get(home) or hosts[home]["addresses"]

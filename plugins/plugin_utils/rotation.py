@@ -751,8 +751,8 @@ class Rotation:
         if self.facts["strategy"] == "single_user":
             self.deployment.line("drain", "one user: sessions cannot tell the values apart")
             return {"changed": False}
-        who = clients(self.facts, self.opened["hosts"], self.arguments["rolled"].get("addresses") or {})
         skipped = self.skipped(self.facts)
+        who = clients(self.facts, self.opened["hosts"], self.arguments["rolled"].get("addresses") or {}, skipped)
         # Who was skipped goes on with the old value, so that there is nothing to wait for.
         wait = {**DRAIN, **{key: value for key, value in self.arguments["drain"].items() if value is not None}}
         # A person may go on with the old value until it ends, and so may whoever was skipped outside Compose.

@@ -127,6 +127,11 @@ def test_behind_a_host_is_whoever_it_may_be():
     }
 
 
+def test_behind_a_host_whoever_was_skipped_goes_on():
+    who = placing.clients(FACTS, HOSTS, {}, {"app1/mailer"})
+    assert who["10.0.0.2"] == "app1/mailer" and who["10.0.0.3"] == "app2/billing"
+
+
 def test_on_a_single_host_containers_alone_are_known():
     hosts = {"db1": {"addresses": {"172.18.0.3": "reporter"}, "own_addresses": []}}
     assert placing.clients(FACTS, hosts, {}) == {"172.18.0.3": "reporter"}
