@@ -31,6 +31,8 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import (
 
 # The variable of the play that holds what a person brings, by name of the credential; its file is vaulted.
 NEW_VALUES = "secrets_new_values"
+# The same where exactly one credential is rotated, as AWX's surveys have it.
+NEW_VALUE = "secrets_new_value"
 
 
 class ServerlessRotation(Rotation):
@@ -113,13 +115,19 @@ class ManualRotation(ServerlessRotation):
 
     def _given(self) -> Any:
         """Return what the play was given as this credential's new value; nothing where it was given none."""
-        task_vars = self.deployment.task_vars
-        if NEW_VALUES not in task_vars:
-            return ""
-        values = self.deployment.action._templar.template(task_vars[NEW_VALUES])
-        if not isinstance(values, Mapping):
-            raise SecretsError(f"{NEW_VALUES}: must be a mapping of credentials, for example {{{self.name}: VALUE}}")
-        return values.get(self.name, "")
+        task_vars, template = self.deployment.task_vars, self.deployment.action._templar.template
+        if NEW_VALUES in task_vars:
+            values = template(task_vars[NEW_VALUES])
+            if not isinstance(values, Mapping):
+                raise SecretsError(
+                    f"{NEW_VALUES}: must be a mapping of credentials, for example {{{self.name}: VALUE}}"
+                )
+            if self.name in values:
+                return values[self.name]
+        # A survey's answer is one text.
+        if NEW_VALUE in task_vars and template(task_vars.get("rotate", "")) == self.name:
+            return template(task_vars[NEW_VALUE])
+        return ""
 
     def _value(self, given: Any, entry: dict[str, Any]) -> tuple[str, str]:
         """Return user name and value of what was given: the value alone, or a mapping with a user name beside it."""
@@ -338,6 +346,10 @@ class TokenRotation(ManualRotation):
         return f"{title} rejects the present token: services with it fail from then until they are replaced"
 
     def _refuse(self, facts: dict[str, Any], info: dict[str, Any], resuming: bool) -> None:
+        if not self.opened["accepted"]["current"]:
+            # A connector with a dead token may well be down for it: the new one is what it needs.
+            refusals = facts["plan"]["refusals"]
+            facts["plan"]["refusals"] = [one for one in refusals if one["kind"] != "unhealthy"]
         super()._refuse(facts, info, resuming)
         entry, given = self.entry(), self._given()
         if self.opened["purpose"] != "rotate" or entry.get("pending"):

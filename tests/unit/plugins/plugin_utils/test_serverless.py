@@ -104,6 +104,18 @@ def test_a_user_name_may_come_with_it():
     assert (seen.stored["pending"]["user"], seen.stored["pending"]["password"]) == ("mailer-2", "new-0123456789")
 
 
+def test_a_surveys_answer_is_for_the_one_credential_that_is_named():
+    for rotate, counts in (("smtp", True), ("smtp,postgres", False)):
+        rotation, seen = manual()
+        rotation.deployment.task_vars = {"rotate": rotate, "secrets_new_value": "answer-0123456789"}
+        assert bool(rotation._given()) == counts
+    rotation.deployment.task_vars |= {"rotate": "smtp", "secrets_new_values": {"smtp": "file-0123456789"}}
+    assert rotation._given() == "file-0123456789"
+    rotation.deployment.task_vars["secrets_new_values"] = {"other": "file-0123456789"}
+    rotation.create()
+    assert seen.stored["pending"]["password"] == "answer-0123456789"
+
+
 def test_another_value_than_the_unfinished_rotations_is_refused(monkeypatch):
     monkeypatch.setattr(Rotation, "_refuse", lambda *_arguments, **_more: None)
     entry = {"current": CURRENT, "pending": {**CURRENT, "password": "new-0123456789", "rotation": "r-new"}}

@@ -13,13 +13,16 @@ import pytest
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import seal
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report, serverless
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, phase_of
 
 OLD = {"whatsapp": "EAAJold-0123456789", "telegram": "123456:old-0123456789", "instagram": "IGAAold-0123456789"}
 NEW = {"whatsapp": "EAAJnew-0123456789", "telegram": "123456:new-0123456789", "instagram": "IGAAnew-0123456789"}
 ACCOUNTS = {"whatsapp": "106540352242922", "telegram": "123456", "instagram": "17841400000000001"}
 UNKNOWN = {"status": "unknown", "reason": "The platform limits the rate of calls now; try again in 35 s"}
 REJECTED = {"status": "rejected", "reason": "it does not know the token"}
+
+
+DOWN = {"kind": "unhealthy", "text": "connector is restarting now"}
 
 
 def accepted(platform, **more):
@@ -55,7 +58,7 @@ def token(platform="whatsapp", says=(), given="", entry=None, services=(), **arg
         "variables": {"password": "TOKEN"},
         "consumers": ["connector"],
         "ready_log": "Connected",
-        "plan": {"waves": [[{"service": "connector", "mode": "start_first", "reason": ""}]]},
+        "plan": {"waves": [[{"service": "connector", "mode": "start_first", "reason": ""}]], "refusals": [DOWN]},
         "places": [{"host": "db1", "env_file": "/srv/.env", "consumers": ["connector"]}],
     }
     deployment = SimpleNamespace(
@@ -292,3 +295,47 @@ def test_what_rotate_tokens_can_do_something_about():
     assert token("instagram")[0].has_next({"current": slot("x")})
     assert not token("instagram")[0].has_next(entries)
     assert token("instagram", given="IGAAthird")[0].has_next(entries)
+
+
+class Killed(BaseException):
+    """What ends a run is not always an error."""
+
+
+@pytest.mark.parametrize("platform", sorted(OLD))
+def test_a_run_that_is_killed_after_any_change_is_finished_by_the_next(platform, monkeypatch):
+    """Nothing is brought to the second run: what the first one had stored is what counts."""
+    monkeypatch.setattr(Rotation, "publish", lambda rotation: {})
+    monkeypatch.setattr(Rotation, "roll_out", lambda rotation: {})
+    dead = {OLD[platform]: REJECTED}
+    forward = ("create", "set", "test", "publish", "roll_out", "drain", "finish", "revoke")
+    for kills in range(1, 10):
+        first, seen = token(platform, dead, given=NEW[platform])
+        left = kills
+
+        def change(mutator, seen=seen):
+            nonlocal left
+            mutator({platform: seen.stored})
+            left -= 1
+            if not left:
+                raise Killed
+
+        first.deployment.store.change = change
+        try:
+            for step in forward:
+                getattr(first, step)()
+            break
+        except Killed:
+            phase = phase_of(seen.stored)
+        again, seen = token(platform, dead, entry=seen.stored)
+        again.opened["phase"] = phase
+        for step in {"forward": forward, "revoke": ("drain", "revoke"), "new": ()}[phase]:
+            getattr(again, step)()
+        assert seen.stored["current"]["password"] == NEW[platform] and seen.stored["previous"]["revoked"], kills
+    assert kills == 4
+
+
+@pytest.mark.parametrize(("answer", "passed"), [(REJECTED, True), (accepted("telegram"), False)])
+def test_a_connector_that_is_down_for_its_dead_token_gets_the_new_one(answer, passed):
+    rotation, seen = token("telegram", {OLD["telegram"]: answer}, given=NEW["telegram"])
+    look(rotation, seen)
+    assert rotation.facts["plan"]["refusals"] == ([] if passed else [DOWN])
