@@ -27,6 +27,8 @@ from typing import Any
 NUMBER = "106540352242922"
 ACCOUNT = "102290129340398"
 INSTAGRAM = "17841400000000001"
+APP = "1234567890"
+APP_SECRET = "0123456789abcdef0123456789abcdef"
 SENDS_EVERY = 0.02
 
 
@@ -42,6 +44,7 @@ class Platforms:
         self.refusing = ""  # what Telegram says of an update that was refused after the secret has changed
         self.callback = ""
         self.verify_token = ""
+        self.fields: list[str] = []  # of Instagram that the app is subscribed to
         self.instagram: dict[str, bool] = {}  # whether it is a day old
         self.counts: Counter[str] = Counter()
         self.sending = threading.Event()
@@ -119,6 +122,8 @@ class Platforms:
     def graph(
         self, path: str, query: dict[str, str], data: dict[str, Any] | None, token: str
     ) -> tuple[int, dict[str, Any]]:
+        if path == f"{APP}/subscriptions" and token == f"{APP}|{APP_SECRET}":
+            return self.subscriptions(data)
         if token not in self.whatsapp:
             return self.graph_error(
                 401, 190, f"Error validating access token: {token} is no session", error_subcode=460
@@ -136,6 +141,20 @@ class Platforms:
         return self.graph_error(
             400, 100, f"Unsupported request. Object with ID '{path}' does not exist", error_subcode=33
         )
+
+    def subscriptions(self, data: dict[str, Any] | None) -> tuple[int, dict[str, Any]]:
+        """The app's subscriptions; one is made anew as a whole, fields and all."""
+        if data is None:
+            rows = [{"object": "page", "callback_url": "https://other.example.org", "fields": [{"name": "feed"}]}]
+            if self.fields:
+                fields = [{"name": name, "version": "v23.0"} for name in self.fields]
+                rows.append({"object": "instagram", "callback_url": self.callback, "active": True, "fields": fields})
+            return 200, {"data": rows}
+        if not self.verified(data["callback_url"], data["verify_token"]):
+            return self.graph_error(400, 2200, "Callback verification failed: HTTP Status Code = 403")
+        self.callback, self.verify_token = data["callback_url"], data["verify_token"]
+        self.fields = data["fields"].split(",")
+        return 200, {"success": "true"}
 
     @staticmethod
     def verified(callback: str, verify_token: str) -> bool:

@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.platforms import graph, telegram, tokens
 from ansible_collections.chat4all.secrets.plugins.module_utils.platforms.http import Connection, Unclear
+from standins import APP, APP_SECRET
 
 BOT = "123456:AA-old_bot-token-0123456789abcdefgh"
 TOKENS = {
@@ -203,3 +204,18 @@ def test_whatsapps_verify_token_is_tried_at_the_callback(platforms, callback):
         graph.set_whatsapp_verify_token(connection, token, "102290129340398", "wrong")
     graph.set_whatsapp_verify_token(connection, token, "102290129340398", "right")
     assert platforms.know.verify_token == "right"
+
+
+def test_instagrams_subscription_stays_what_it_is_but_for_the_verify_token(platforms, callback):
+    connection = connect(platforms, "whatsapp")
+    with pytest.raises(Unclear, match="has no subscription of the app 1234567890 to instagram"):
+        graph.set_instagram_verify_token(connection, APP, APP_SECRET, "right")
+    platforms.know.callback, platforms.know.fields = callback, ["messages", "comments"]
+    with pytest.raises(Unclear, match="Callback verification failed"):
+        graph.set_instagram_verify_token(connection, APP, APP_SECRET, "wrong")
+    graph.set_instagram_verify_token(connection, APP, APP_SECRET, "right")
+    assert (platforms.know.verify_token, platforms.know.callback) == ("right", callback)
+    assert platforms.know.fields == ["messages", "comments"]
+    with pytest.raises(Unclear, match="does not accept the token") as refused:
+        graph.set_instagram_verify_token(connection, APP, APP_SECRET[:-1] + "0", "right")
+    assert APP_SECRET[:-1] not in refused.value.reason
