@@ -165,3 +165,19 @@ def test_all_variables_that_are_referred_to(tmp_path):
 def test_the_edit_of_a_typed_value_never_quotes_it(line, edited):
     assert adoption.typed_edit(line, "DB_PASSWORD", "s3cret", "DB_PASSWORD") == edited
     assert "s3cret" not in edited
+
+
+def test_a_servers_own_copy_of_a_variable_is_that_variable(tmp_path):
+    def sources(consumer: str) -> Sources:
+        services = {
+            "postgres": {"environment": {"POSTGRES_PASSWORD": "${INIT_POSTGRES_PASSWORD}"}},
+            "app": {"environment": {"PGPASSWORD": consumer}},
+        }
+        return Sources({"services": services}, str(tmp_path), str(tmp_path / ".env"))
+
+    pinned = sources("${POSTGRES_PASSWORD}")
+    assert pinned.place("postgres", "POSTGRES_PASSWORD") == Place("variable", "POSTGRES_PASSWORD", pinned=True)
+    assert pinned.variables() == {"POSTGRES_PASSWORD"}
+    named_so = sources("x")
+    assert named_so.place("postgres", "POSTGRES_PASSWORD") == Place("variable", "INIT_POSTGRES_PASSWORD")
+    assert named_so.variables() == {"INIT_POSTGRES_PASSWORD"}
