@@ -78,7 +78,6 @@ def everywhere(stack, plays, name) -> str:
     [
         ("", "WhatsApp rejects the new token"),
         ("rate limit", "WhatsApp limits the rate of calls now; try again in 35 s"),
-        ("down", "no JSON object (status 503)"),
     ],
 )
 def test_nothing_begins_with_a_token_that_is_not_known_to_work(stack, plays, bring, fault, said):
@@ -143,8 +142,6 @@ def test_telegrams_old_token_is_dead_before_and_no_update_is_rejected(stack, pla
     assert "Gap began when BotFather issued the new token" in text and "To do: nothing." in text, done.stdout
     assert everywhere(stack, plays, "telegram") == new != old
     assert not counts.get("rejected"), counts
-    status = plays.run("status.yml")
-    assert status.returncode == 0 and "lock: none" in status.stdout, status.stdout
 
 
 def test_a_webhooks_secret_changes_and_no_update_is_rejected(stack, plays):
