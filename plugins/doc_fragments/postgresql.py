@@ -9,9 +9,39 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   container:
-    description: Name or id of the container in which the server runs. It needs C(psql), as the official image has it.
+    description:
+      - Name or id of the container in which the server runs. It needs C(psql), as the official image has it.
+      - Either this or O(address).
     type: str
-    required: true
+  address:
+    description:
+      - Where a server is that does not run in a container of this host. It is reached over TLS alone, and its certificate
+        is verified (C(verify-full)).
+      - O(admin) and O(databases) are needed with it. O(admin) need not be a superuser. It needs C(CREATEROLE), the roles
+        C(pg_read_all_stats) and C(pg_signal_backend), and since PostgreSQL 16 the C(ADMIN OPTION) on O(owner).
+      - The server's log cannot be read there, so refused logins are not counted; nor are its verifiers and C(pg_hba.conf),
+        so a password is known by logging in with it.
+    type: dict
+    suboptions:
+      host:
+        description: Its name, as its certificate has it, or its address.
+        type: str
+        required: true
+      port:
+        description: Its port.
+        type: int
+        default: 5432
+      ca:
+        description:
+          - A file on the host where the module runs, with the certificates of the authorities that may vouch for the
+            server, for example C(/etc/ssl/certs/ca-certificates.crt).
+        type: path
+        required: true
+      network:
+        description:
+          - The container network from which the server is asked where the host has no C(psql). It is then run in a
+            container, from an image of PostgreSQL that is there already.
+        type: str
   host:
     description:
       - The name by which consumers reach the server on the containers' network. Logins are tried there.
@@ -23,7 +53,7 @@ options:
     default: 5432
   admin:
     description:
-      - A superuser, for servers whose own socket asks for a password.
+      - A superuser, for servers whose own socket asks for a password; with O(address) whoever makes roles there.
       - It is tried where the server's first user, C(POSTGRES_USER) of the container, does not get in there without one,
         and before the logins that the other options name.
     type: dict
@@ -47,7 +77,7 @@ options:
     elements: str
     default: []
 requirements:
-  - the C(docker) command line where the module runs
+  - the C(docker) command line where the module runs, or with O(address) C(psql)
   - PostgreSQL 15 or later; messages in English (C(lc_messages))
 notes:
   - Secrets reach a module safely only with pipelining on; otherwise Ansible writes a module's arguments to a temporary

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
-from ansible_collections.chat4all.secrets.plugins.module_utils.catalog import called_by
+from ansible_collections.chat4all.secrets.plugins.module_utils.catalog import called_by, hosts
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import (
     Project,
     Service,
@@ -342,6 +342,8 @@ class Secret:
     users: dict[str, set[str]] = field(default_factory=dict)
     # The project's env file has a value for it.
     in_env: bool = False
+    # Its variable holds a URI with the login in it.
+    uri: bool = False
 
     @property
     def label(self) -> str:
@@ -364,6 +366,11 @@ class Credential:
     consumers: list[str]
     # Neither image nor service are named after the engine.
     unusual: bool = False
+    # The variables that hold it within a URI, and whether anybody has it in another way.
+    uris: list[str] = field(default_factory=list)
+    direct: bool = True
+    # The server, where the credential is not its first user's.
+    service: str = ""
 
 
 @dataclass
@@ -410,7 +417,8 @@ class Survey:
                 self._enter(("variable", name), Place("variable", name), "", service, variable)
         elif place.kind == "variable":
             value = "" if place.pinned else [*inside, value][0]
-            self._enter(("variable", place.name), replace(place, pinned=False), value, service, variable)
+            secret = self._enter(("variable", place.name), replace(place, pinned=False), value, service, variable)
+            secret.uri = secret.uri or bool(inside)
         elif place.kind == "secret":
             self._enter(("secret", place.name), place, self.sources.content(place.name), service, variable)
         elif not NO_SECRET.match(value):
@@ -453,6 +461,7 @@ class Survey:
             server = server_of(service)
             if server:
                 result.found.append(self._credential(service, server, left))
+        result.found += self._other_users(left, {one.name for one in result.found})
         result.ask = [secret for secret in left.values() if not NO_SECRET.match(secret.value or "?")]
         for credential in result.found:
             result.warn += self._in_the_way(credential)
@@ -487,12 +496,42 @@ class Survey:
         secret = next((one for one in given if one), None) or self._in_command(service, server)
         users = (self.sources.place(name, variable) for variable in server.user)
         consumers: set[str] = set()
+        direct: set[str] = set()
+        uris = []
         for one in [secret, *self._typed_elsewhere(secret, name)] if secret else []:
             consumers |= set(one.users)
+            if one.uri:
+                uris.append(one.label)
+            else:
+                direct |= set(one.users)
             for key in [key for key, other in left.items() if other is one]:
                 del left[key]
         user, unusual = next(filter(None, users), None), not (engine_of(service.image) or engine_of(name))
-        return Credential(name, server.engine, secret, user, sorted(consumers - {name}), unusual)
+        consumers, direct = consumers - {name}, direct - {name}
+        return Credential(name, server.engine, secret, user, sorted(consumers), unusual, sorted(uris), bool(direct))
+
+    def _other_users(self, left: dict[tuple[str, ...], Secret], taken: set[str]) -> list[Credential]:
+        """Return the further credentials of the servers: URIs in the env file that name one as their host."""
+        found = []
+        for service in self.project.services.values():
+            server, callers = server_of(service), called_by(self.project, service.name, service.name)
+            for key, secret in list(left.items()):
+                if not (server and secret.uri and secret.place.kind == "variable") or not set(secret.users) <= set(
+                    callers
+                ):
+                    continue
+                values = (self._environment(name)[one] for name, ours in secret.users.items() for one in ours)
+                if not all(service.name in hosts("", value) for value in values):
+                    continue
+                name = re.sub(r"_(URL|URI|DSN)$", "", secret.label).lower()
+                name = name if name not in taken else secret.label.lower()
+                taken.add(name)
+                del left[key]
+                users = sorted(secret.users)
+                found.append(
+                    Credential(name, server.engine, secret, None, users, False, [secret.label], False, service.name)
+                )
+        return found
 
     def _secret_of(self, service: str, variable: str) -> Secret | None:
         return next((one for one in self.secrets.values() if variable in one.users.get(service, set())), None)
@@ -531,12 +570,13 @@ class Survey:
         secret, user = credential.password, credential.user
         if secret is None:
             return [f"{credential.name}: asks for no password"]
-        if secret.place.kind != "variable":
+        if secret.place.kind != "variable" or secret.uri:
             return []
+        by_uri = set().union(*(self.secrets["variable", name].users for name in credential.uris))
         lines = [
             f"{name}: the password is typed in -> use ${{{secret.place.name}}}"
             for name in credential.consumers
-            if name not in secret.users
+            if name not in secret.users and name not in by_uri
         ]
         engine = ENGINES.get(credential.engine)
         if not engine or "pair" not in engine.strategies:
@@ -549,7 +589,7 @@ class Survey:
         return lines + [
             f'{name}: user name is the literal "{value}" -> use ${{{variable}:-{value}}}'
             for name in ([] if follows else [credential.name]) + credential.consumers
-            if name not in following
+            if name not in following and name not in by_uri
         ]
 
 

@@ -18,8 +18,9 @@ from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils import api_tokens
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Container, Project, Service
-from ansible_collections.chat4all.secrets.plugins.module_utils.declared import ServiceOptions
+from ansible_collections.chat4all.secrets.plugins.module_utils.declared import ServiceOptions, is_uri
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import (
+    INIT_PREFIX,
     TYPES,
     Engine,
     engine_named,
@@ -36,12 +37,17 @@ HOST_VARIABLE = re.compile(r"HOST|ADDR|UPSTREAM|ENDPOINT|BROKER|URL|URI", re.IGN
 
 
 def resolve(
-    name: str, entry: dict[str, Any], project: Project, elsewhere: dict[str, Any] | None = None
+    name: str,
+    entry: dict[str, Any],
+    project: Project,
+    elsewhere: dict[str, Any] | None = None,
+    serves: bool = False,
 ) -> dict[str, Any]:
     """Return what is known of one credential: its engine, server, variables, strategy, rule and consumers.
 
     ``entry`` is one of a checked catalog. Of a deployment that has several hosts, ``elsewhere`` says what another one
-    knows of the server (see :func:`candidates`); on the server's own host it is empty. There a consumer need not be.
+    knows of the server (see :func:`candidates`); on the server's own host it is empty. There a consumer need not be, nor
+    where the credential ``serves`` others as their administrator.
     """
     where = f"secrets_catalog.{name}"
     alone = serverless_engine(name, entry)
@@ -53,9 +59,11 @@ def resolve(
     else:
         server, engine = _server(name, entry, project)
     own = server.name if server else ""
-    variables = {**engine.variables, **entry.get("variables", {})}
-    if set(variables) != {"user", "password"}:
-        raise SecretsError(f"{where}.variables: needs exactly user and password, has {sorted(variables) or 'none'}")
+    variables = _variables(engine, entry)
+    uris = {part for part in variables if is_uri(part)}
+    parts = set(variables) - uris
+    if parts != {"user", "password"} and (parts or not uris):
+        raise SecretsError(f"{where}.variables: needs user and password, or uri; has {sorted(variables) or 'none'}")
     strategy = entry.get("strategy", engine.strategies[0])
     if strategy not in engine.strategies:
         raise SecretsError(f"{where}.strategy: {engine.name} has {' and '.join(engine.strategies)}, not {strategy!r}")
@@ -68,16 +76,18 @@ def resolve(
     used_by = project.consumers(variables.values())
     affected = set().union(*used_by.values())
     consumers = sorted(affected - {own})
-    for role, variable in variables.items():
-        if elsewhere is None and not used_by[variable] and (role == "password" or strategy == "pair"):
+    for part, variable in variables.items():
+        # Beside a URI the other two may be the server's own, which reads them at its first start.
+        needed = part in uris or (not uris and (part == "password" or strategy == "pair"))
+        if needed and not used_by[variable] and not serves and elsewhere is None:
             left = left_behind(project, own, variables, {})
             if left:
                 raise SecretsError(left[0])
-            raise SecretsError(f"{where}.variables.{role}: no service of {project.directory} uses {variable}")
+            raise SecretsError(f"{where}.variables.{part}: no service of {project.directory} uses {variable}")
     # A user name typed into the Compose file cannot follow an alternating user.
-    literal = sorted(used_by[variables["password"]] - used_by[variables["user"]] - {own})
+    literal = sorted(used_by[variables["password"]] - used_by[variables["user"]] - {own}) if parts else []
 
-    seen = _seen(server, engine, entry) if server else elsewhere or {}
+    seen = _seen(server, engine) if server else elsewhere or {}
     return {
         "name": name,
         "engine": engine.name,
@@ -87,7 +97,14 @@ def resolve(
         "service": seen["service"],
         "image": seen["image"],
         "port": engine.port,
-        "role": seen["role"],
+        "role": entry.get("role") or seen["role"],
+        "declared_role": entry.get("role", ""),
+        "first_user": seen["role"],
+        "address": address_of(entry, engine),
+        "admin": entry.get("admin", ""),
+        "serves": serves,
+        "database": entry.get("database", "") or entry.get("address", {}).get("database", ""),
+        "unused": sorted(variable for variable in used_by if not used_by[variable]),
         "variables": variables,
         # What the server itself reads (at its first start only); none once they have been separated.
         "server_variables": sorted(variable for variable in used_by if own in used_by[variable]),
@@ -132,6 +149,13 @@ def _serverless(name: str, entry: dict[str, Any], engine: Engine, project: Proje
         "image": "",
         "port": 0,
         "role": "",
+        "declared_role": "",
+        "first_user": "",
+        "address": None,
+        "admin": "",
+        "serves": False,
+        "database": "",
+        "unused": [],
         "variables": variables,
         "server_variables": [],
         "consumers": consumers,
@@ -144,10 +168,10 @@ def _serverless(name: str, entry: dict[str, Any], engine: Engine, project: Proje
     }
 
 
-def _seen(server: Service, engine: Engine, entry: dict[str, Any]) -> dict[str, Any]:
-    """Return what is seen of a server in its own project alone."""
+def _seen(server: Service, engine: Engine) -> dict[str, Any]:
+    """Return what is seen of a server in its own project alone; its ``role`` is its first user."""
     user = (server.config.get("environment") or {}).get(engine.server_user) or engine.default_user
-    return {"service": server.name, "image": server.image, "engine": engine.name, "role": entry.get("role", user)}
+    return {"service": server.name, "image": server.image, "engine": engine.name, "role": user}
 
 
 def candidates(name: str, entry: dict[str, Any], project: Project) -> list[dict[str, Any]]:
@@ -156,6 +180,8 @@ def candidates(name: str, entry: dict[str, Any], project: Project) -> list[dict[
     alone = serverless_engine(name, entry)
     if alone:
         return [{"service": "", "image": "", "engine": alone.name, "role": "", "named": False}]
+    if "address" in entry:
+        return [{**_seen(*_server(name, entry, project)), "named": False, "anywhere": True}]
     declared = engine_named(entry["engine"], f"secrets_catalog.{name}.engine") if "engine" in entry else None
     wanted = entry.get("service", name)
     named = wanted in project.services
@@ -165,7 +191,68 @@ def candidates(name: str, entry: dict[str, Any], project: Project) -> list[dict[
         engine = None if "service" in entry else declared or engine_of(name)
         found = [one for one in project.services.values() if engine and engine_of(one.image) == engine]
     engines = [(one, declared or engine_of(one.image) or engine_of(one.name)) for one in found]
-    return [{**_seen(one, engine, entry), "named": named} for one, engine in engines if engine]
+    return [{**_seen(one, engine), "named": named} for one, engine in engines if engine]
+
+
+def _variables(engine: Engine, entry: dict[str, Any]) -> dict[str, str]:
+    """Return the variables of an entry by what they hold; one with a URI needs no others."""
+    given = entry.get("variables", {})
+    alone = any(map(is_uri, given)) and not {"user", "password"} & set(given)
+    return dict(given) if alone else {**engine.variables, **given}
+
+
+def address_of(entry: Mapping[str, Any], engine: Engine) -> dict[str, Any] | None:
+    """Return where a server elsewhere is reached; ``None`` for one of the project."""
+    given = entry.get("address")
+    return {"host": given["host"], "port": given.get("port") or engine.port, "ca": given["ca"]} if given else None
+
+
+def siblings(name: str, catalog: Mapping[str, dict[str, Any]], project: Project) -> list[str]:
+    """Return the other entries of the same server; refuses a variable that another entry has as well.
+
+    An entry that cannot be resolved is nobody's sibling: it has an error of its own.
+    """
+    try:
+        server, mine = _place(name, catalog[name], project)
+    except SecretsError:  # of several hosts another one has it
+        return []
+    found = []
+    for other in [other for other in catalog if other != name]:
+        try:
+            their_server, theirs = _place(other, catalog[other], project)
+        except SecretsError:
+            continue
+        shared = mine & theirs
+        if shared:
+            raise SecretsError(
+                f"secrets_catalog.{name}.variables: {min(shared)} is {other}'s, too; a variable holds one credential, "
+                "so give each entry variables of its own"
+            )
+        if server and their_server == server:
+            found.append(other)
+    return found
+
+
+def _place(name: str, entry: dict[str, Any], project: Project) -> tuple[str, set[str]]:
+    """Return the server of an entry, where it needs one, and its variables."""
+    alone = serverless_engine(name, entry)
+    if alone:
+        given = {**alone.variables, **entry.get("variables", {})}
+        return "", {variable for part, variable in given.items() if part in ("key", "password", "secret", "user")}
+    server, engine = _server(name, entry, project)
+    return server.name, set(_variables(engine, entry).values())
+
+
+def role_of(facts: Mapping[str, Any], present: Mapping[str, str], user: str) -> str:
+    """Return the role whose logins alternate: as declared, else the user in ``.env``, else the server's first one.
+
+    ``present`` is what ``.env`` has of the credential's variables, ``user`` the user among that. One of two alternating
+    logins is no role of its own.
+    """
+    first = present.get(INIT_PREFIX + facts["variables"].get("user", "")) or facts["first_user"]
+    if facts["declared_role"] or not user or user in (f"{first}_1", f"{first}_2"):
+        return facts["declared_role"] or first
+    return user
 
 
 def _outside(
@@ -185,13 +272,21 @@ def _outside(
         if one["file"] == project.env_file:
             raise SecretsError(f"{where}: {name}: {one['file']} is written in any case; leave it out")
         # In place the user stays what it is; a file need not have it.
-        own = {"password": variables["password"]} if strategy == "single_user" else variables
+        own = {part: name for part, name in variables.items() if part in ("user", "password")}
+        if strategy == "single_user":
+            own.pop("user", None)
         # What counts as a password may be called otherwise.
         given_names = {
             "password" if part in ("key", "secret") else part: variable
             for part, variable in one.get("variables", {}).items()
         }
-        unknown = sorted(set(given_names) - set(variables))
+        # A file takes user and password apart, wherever the credential's own variables have them.
+        wanted, known = {**own, **given_names}, {"user", "password"} if any(map(is_uri, variables)) else set(variables)
+        if "password" not in wanted or any(map(is_uri, wanted)):
+            raise SecretsError(
+                f"{where}: {name}: a file takes user and password; write variables: {{user: …, password: …}}"
+            )
+        unknown = sorted(set(given_names) - known)
         if unknown:
             raise SecretsError(f"{where}: {name}: variables.{unknown[0]}: the credential has none; leave it out")
         files.append(
@@ -199,7 +294,7 @@ def _outside(
                 "name": name,
                 "path": one["file"],
                 "host": one.get("host", ""),
-                "variables": {**own, **given_names},
+                "variables": wanted,
                 "after": shlex.split(one.get("after", "")),
                 "timeout": one["timeout"],
             }
@@ -219,7 +314,9 @@ def left_behind(project: Project, server: str, variables: Mapping[str, str], val
 
     These are Compose ``secrets`` with ``file:``. ``values`` is what the env file holds.
     """
-    password = variables["password"]
+    password = variables.get("password")
+    if not password:  # within a URI, which no such file is compared with
+        return []
     found = []
     shared = {path for _secret, _target, path in project.secret_files().get(server, [])}
     for service, secrets in sorted(project.secret_files().items()):
@@ -412,6 +509,13 @@ def _objection(kind: str, text: str) -> dict[str, str]:
 
 def _server(name: str, entry: dict[str, Any], project: Project) -> tuple[Service, Engine]:
     where = f"secrets_catalog.{name}"
+    if "address" in entry:
+        engine = engine_named(entry["engine"], f"{where}.engine") if "engine" in entry else engine_of(name)
+        if engine is None:
+            raise SecretsError(f"{where}: no engine known for a server at an address; add engine: ENGINE")
+        address = address_of(entry, engine) or {}
+        # No service of a project has a colon in its name.
+        return Service(f"{address['host']}:{address['port']}", engine.name, {}, {}, False), engine
     if "service" in entry:
         if entry["service"] not in project.services:
             raise SecretsError(

@@ -22,11 +22,14 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.generate import R
 from ansible_collections.chat4all.secrets.plugins.module_utils.logs import patterns
 
 ENTRY_KEYS = (
+    "address",
+    "admin",
     "api",
     "app_id",
     "ca",
     "callback",
     "consumers",
+    "database",
     "engine",
     "generate",
     "grace",
@@ -41,8 +44,9 @@ ENTRY_KEYS = (
     "variables",
 )
 SERVICE_KEYS = ("after", "failure_log", "ready_log", "replace", "rerun", "timeout")
+ADDRESS_KEYS = ("ca", "database", "host", "port")
 CONSUMER_KEYS = ("after", "confirm", "file", "host", "name", "timeout", "variables")
-VARIABLE_PARTS = ("account_id", "key", "password", "phone_number_id", "previous", "secret", "user")
+VARIABLE_PARTS = ("account_id", "key", "password", "phone_number_id", "previous", "secret", "uri", "user")
 PRIORITIES = ("critical", "high", "medium", "low")
 REPLACE = ("auto", "start_first", "stop_first")
 
@@ -157,7 +161,32 @@ def checked_catalog(given: Any) -> dict[str, dict[str, Any]]:
     """Return the catalog's entries, durations in seconds, without what was left out; refuses any other shape."""
     if not isinstance(given, Mapping) or not given:
         raise SecretsError("secrets_catalog: names no credential; write for example secrets_catalog: {postgres: {}}")
-    return {name: _entry(f"secrets_catalog.{name}", name, entry) for name, entry in given.items()}
+    entries = {name: _entry(f"secrets_catalog.{name}", name, entry) for name, entry in given.items()}
+    for name, entry in entries.items():
+        _check_admin(f"secrets_catalog.{name}", name, entry, entries)
+    return entries
+
+
+def _check_admin(where: str, name: str, entry: Mapping[str, Any], entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse an administrator that is not one of the same server elsewhere."""
+    admin = entry.get("admin")
+    if "address" not in entry:
+        if admin:
+            raise SecretsError(f"{where}.admin: is for a server elsewhere; give address, too, or leave admin out")
+        return
+    if not admin:
+        if entry.get("strategy") != "single_user":
+            raise SecretsError(
+                f"{where}.admin: name the entry whose login makes the roles there, or set strategy: single_user for a "
+                "login that changes its own password"
+            )
+        return
+    if admin == name or admin not in entries:
+        others = [other for other in entries if other != name and "address" in entries[other]]
+        raise SecretsError(f"{where}.admin: {admin} is no other entry; there are {', '.join(others) or 'none'}")
+    theirs = entries[admin].get("address", {})
+    if any(theirs.get(key) != entry["address"].get(key) for key in ("host", "port")):
+        raise SecretsError(f"{where}.admin: {admin} is not of the same address; name an entry of that server")
 
 
 def _entry(where: str, name: Any, given: Any) -> dict[str, Any]:
@@ -166,7 +195,10 @@ def _entry(where: str, name: Any, given: Any) -> dict[str, Any]:
     if given is None:
         raise SecretsError(f"{where}: must be a mapping; {{}} takes every default")
     entry = _mapping(given, where, ENTRY_KEYS, "{}, which takes every default")
-    for key in ("api", "app_id", "ca", "callback", "engine", "platform", "service", "role", "host", "token"):
+    for key in (
+        *("admin", "api", "app_id", "ca", "callback", "database", "engine", "host", "platform", "role"),
+        *("service", "token"),
+    ):
         _text(entry, key, where)
     if "engine" in entry:
         engine_named(entry["engine"], f"{where}.engine")
@@ -175,6 +207,10 @@ def _entry(where: str, name: Any, given: Any) -> dict[str, Any]:
     for key in ("interval", "grace"):
         if key in entry:
             entry[key] = seconds(entry[key], f"{where}.{key}")
+    if "address" in entry:
+        entry["address"] = _address(entry["address"], f"{where}.address")
+        if "service" in entry:
+            raise SecretsError(f"{where}: has both service and address; a server is in one place")
     if "variables" in entry:
         entry["variables"] = _variables(entry["variables"], f"{where}.variables")
     if "consumers" in entry:
@@ -228,14 +264,39 @@ def _consumer(given: Any, where: str, example: str) -> dict[str, Any]:
     return found
 
 
+def _address(given: Any, where: str) -> dict[str, Any]:
+    example = "{host: db.example.com, ca: /etc/ssl/certs/ca-certificates.crt}"
+    found = _mapping(given, where, ADDRESS_KEYS, example)
+    for key in ("host", "database", "ca"):
+        _text(found, key, where)
+    for key in ("host", "ca"):
+        if key not in found:
+            raise SecretsError(f"{where}.{key}: is missing; write for example {example}")
+    port = found.get("port", 0)
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 65536:
+        raise SecretsError(f"{where}.port: {port!r} is no port; write a number such as 5432")
+    return found
+
+
 def _variables(given: Any, where: str) -> dict[str, str]:
+    """Return the variables by what they hold; of several URIs the second is ``uri_2``, and so on."""
     found = _mapping(given, where, VARIABLE_PARTS, "{user: POSTGRES_USER, password: POSTGRES_PASSWORD}")
+    uris = found.pop("uri", [])
+    for number, variable in enumerate(uris if isinstance(uris, list) else [uris], 1):
+        found["uri" if number == 1 else f"uri_{number}"] = variable
     for part, variable in found.items():
         if not isinstance(variable, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
             raise SecretsError(
                 f"{where}.{part}: {variable!r} is no name of a variable; write one such as POSTGRES_PASSWORD"
             )
+    if len(set(found.values())) < len(found):
+        raise SecretsError(f"{where}: names a variable twice; each holds one thing")
     return found
+
+
+def is_uri(part: str) -> bool:
+    """Tell whether a variable holds a whole URI, by its part in ``variables``."""
+    return part.partition("_")[0] == "uri"
 
 
 def _mapping(given: Any, where: str, known: Collection[str], example: str) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""PostgreSQL logins in a container: two that alternate and work as one owner, their revocation, and who uses them.
+"""PostgreSQL logins: two that alternate and work as one owner, their revocation, and who uses them.
 
-Everything goes through ``psql`` inside the server's container. Scripts and passwords travel by its standard input:
-``psql -W`` reads a password from there as one line, for the first connection and after each ``\\connect``, so none is
-ever part of a command. A server gets a SCRAM verifier, never a password, in a session that it does not log.
+Everything goes through ``psql`` (postgresql_reach.py), scripts and passwords by its standard input. A server gets a SCRAM
+verifier, never a password, in a session that it does not log where the administrator may say so.
 """
 
 from __future__ import annotations
@@ -24,6 +23,12 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 from ansible_collections.chat4all.secrets.plugins.module_utils.generate import scram_matches, scram_sha_256
 from ansible_collections.chat4all.secrets.plugins.module_utils.masking import Masker
 from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql_log import count_refused
+from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql_reach import (
+    APPLICATION,
+    SCRIPT_TIMEOUT,
+    Reach,
+    reach_of,
+)
 from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql_rules import (
     Rule,
     Who,
@@ -34,20 +39,14 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql_rules 
     refusal,
 )
 
-# How our sessions call themselves; together with the server's own address it tells them from a client's.
-APPLICATION = "chat4all.secrets"
 SET_BY_OTHERS = "password that somebody else had set"
 MARK = "managed by chat4all.secrets"
 
-# Seconds: for one psql script, for a connection, for sessions to end.
-SCRIPT_TIMEOUT = 60
-CONNECT_TIMEOUT = 10
+# Seconds for sessions to end.
 TERMINATION_TIMEOUT = 10
 
 MAX_NAME_BYTES = 63
 RESERVED = re.compile(r"pg_|(?:public|none)$")
-# What the container's own environment must not decide: where psql connects, and with what. (PGPORT is the server's too.)
-NO_DEFAULTS = ("PGHOST", "PGHOSTADDR", "PGPASSWORD", "PGOPTIONS")
 WITHOUT_PASSWORD = ("trust", "peer", "ident")
 # A line's first FATAL is the server's; a later one is part of a name.
 FATAL = r"^(?:(?!FATAL:  ).)*?(?P<said>FATAL:  (?:{}).*)"
@@ -68,11 +67,9 @@ NO_ENTRY = re.compile(
 )
 NO_SUPERUSER = "is no superuser"
 
-# A superuser alone can silence its session's log, and see and set verifiers.
-PRELUDE = r"""
+# What a session has to be for us.
+SESSION = r"""
 SET ROLE NONE;
-DO $$BEGIN IF current_setting('is_superuser') <> 'on' THEN
-RAISE EXCEPTION '% is no superuser', current_user; END IF; END$$;
 SET search_path = pg_catalog;
 SET standard_conforming_strings = on;
 SET client_min_messages = warning;
@@ -81,21 +78,44 @@ SET statement_timeout = 0;
 SET lock_timeout = '15s';
 SET datestyle = 'ISO';
 SET timezone = 'UTC';
-SET log_statement = 'none';
-SET log_min_duration_statement = -1;
-SET log_min_duration_sample = -1;
-SET log_transaction_sample_rate = 0;
-SET log_min_error_statement = 'panic';
-SET log_statement_stats = off;
-SET debug_print_parse = off;
-SET debug_print_rewritten = off;
-SET debug_print_plan = off;
-SET track_activities = off;
-SET pg_stat_statements.track = 'none';
-SET pgaudit.log = 'none';
-SET pgaudit.role = '';
-SET auto_explain.log_min_duration = -1;
 """
+# What keeps a session's statements out of the server's log and views.
+SILENT = {
+    "log_statement": "none",
+    "log_min_duration_statement": "-1",
+    "log_min_duration_sample": "-1",
+    "log_transaction_sample_rate": "0",
+    "log_min_error_statement": "panic",
+    "log_statement_stats": "off",
+    "debug_print_parse": "off",
+    "debug_print_rewritten": "off",
+    "debug_print_plan": "off",
+    "track_activities": "off",
+    "pg_stat_statements.track": "none",
+    "pgaudit.log": "none",
+    "pgaudit.role": "",
+    "auto_explain.log_min_duration": "-1",
+}
+# A superuser alone can silence its session's log, and see and set verifiers.
+PRELUDE = (
+    r"""
+SET ROLE NONE;
+DO $$BEGIN IF current_setting('is_superuser') <> 'on' THEN
+RAISE EXCEPTION '% is no superuser', current_user; END IF; END$$;
+"""
+    + SESSION
+    + "".join(f"SET {name} = '{value}';\n" for name, value in SILENT.items())
+)
+# Elsewhere the administrator may silence what it was granted (GRANT SET ON PARAMETER); a verifier is all that is said.
+PRELUDE_ELSEWHERE = (
+    SESSION
+    + "DO $$DECLARE one record; BEGIN FOR one IN SELECT * FROM (VALUES "
+    + ", ".join(f"('{name}', '{value}')" for name, value in SILENT.items())
+    + """) AS s(name, value) LOOP
+BEGIN PERFORM set_config(one.name, one.value, false); EXCEPTION WHEN OTHERS THEN NULL; END;
+END LOOP; END$$;
+"""
+)
 
 # PostgreSQL stores these as lists of quoted names: one string would become one name (pg_dump does the same).
 LIST_SETTINGS = (
@@ -117,6 +137,12 @@ AND NOT (usesysid = 10 AND (client_addr IS NULL OR client_addr <<= '127.0.0.0/8'
    AND 'all' = ANY (database) AND user_name && ARRAY['all', usename::text] LIMIT 1), false))
 """
 
+# Elsewhere only the name tells our sessions: behind one address there may be many clients.
+CLIENTS_ELSEWHERE = """
+pid <> pg_backend_pid() AND usename IS NOT NULL AND backend_type IN ('client backend', 'walsender')
+AND application_name IS DISTINCT FROM {application}
+"""
+
 SNAPSHOT = """
 SELECT json_build_object(
 'settings', (SELECT json_object_agg(name, setting) FROM pg_settings WHERE name IN (
@@ -129,18 +155,27 @@ oid::bigint,
   'until', CASE WHEN isfinite(rolvaliduntil) THEN rolvaliduntil::text ELSE 'infinity' END,
   'expired', coalesce(rolvaliduntil < now(), false), 'verifier', {verifier}, 'mark', shobj_description(oid,
   'pg_authid'), 'owns', (SELECT count(*) FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = a.oid
-  AND deptype = 'o'))) FROM pg_authid a WHERE rolname = ANY ({names})),
+  AND deptype = 'o'))) FROM {authid} a WHERE rolname = ANY ({names})),
 'members', (SELECT json_agg(to_jsonb(m) || jsonb_build_object('role', pg_get_userbyid(roleid), 'member',
 pg_get_userbyid(member)))
   FROM pg_auth_members m),
 'role_settings', (SELECT json_agg(json_build_object('user', rolname, 'database', datname, 'values', setconfig))
-  FROM pg_db_role_setting s JOIN pg_authid r ON r.oid = setrole LEFT JOIN pg_database d ON d.oid = setdatabase
+  FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = setrole LEFT JOIN pg_database d ON d.oid = setdatabase
   WHERE rolname = ANY ({names})),
 'databases', (SELECT json_agg(json_build_object('name', datname,
-  'owner', (SELECT has_database_privilege(oid, d.oid, 'CONNECT') FROM pg_authid WHERE rolname = {owner}),
-  'user', (SELECT has_database_privilege(oid, d.oid, 'CONNECT') FROM pg_authid WHERE rolname = {user})) ORDER BY
+  'owner', (SELECT has_database_privilege(oid, d.oid, 'CONNECT') FROM pg_roles WHERE rolname = {owner}),
+  'user', (SELECT has_database_privilege(oid, d.oid, 'CONNECT') FROM pg_roles WHERE rolname = {user})) ORDER BY
   datname) FROM pg_database d WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2),
-'rules', (SELECT json_agg(to_jsonb(r)) FROM pg_hba_file_rules r),
+'rules', {rules},
+'admin', (SELECT json_build_object('name', rolname, 'superuser', rolsuper, 'createrole', rolcreaterole,
+  'replication', rolreplication, 'sees', pg_has_role('pg_read_all_stats', 'USAGE'),
+  'ends', pg_has_role('pg_signal_backend', 'USAGE'),
+  'gives', (SELECT json_agg(o.rolname) FROM pg_roles o WHERE o.rolname = ANY ({names})
+    AND pg_has_role(o.oid, 'MEMBER WITH ADMIN OPTION')),
+  'may_not_set', (SELECT json_agg(DISTINCT p.name) FROM pg_db_role_setting t JOIN pg_roles o ON o.oid = t.setrole,
+    unnest(t.setconfig) AS pair JOIN pg_settings p ON p.name = split_part(pair, '=', 1)
+    WHERE o.rolname = {owner} AND p.context = 'superuser' AND NOT has_parameter_privilege(p.name, 'SET')))
+  FROM pg_roles WHERE rolname = current_user),
 'idle', current_setting('chat4all.idle', true),
 'sessions', (SELECT json_agg(to_jsonb(s)) FROM (SELECT usename AS user, host(client_addr) AS address, application_name
 AS application,
@@ -206,15 +241,6 @@ def literal(value: str) -> str:
 def array(values: Iterable[str]) -> str:
     """Return strings as an SQL array."""
     return "ARRAY[" + ", ".join(literal(value) for value in values) + "]::text[]"
-
-
-def conninfo(**parameters: object) -> str:
-    """Return a libpq connection string."""
-
-    def quoted(value: object) -> str:
-        return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-    return " ".join(f"{name}={quoted(value)}" for name, value in parameters.items())
 
 
 def connect_command(connection: str) -> str:
@@ -380,48 +406,27 @@ class Attempt:
 
 
 class Server:
-    """A PostgreSQL server in a running container.
+    """A PostgreSQL server.
 
-    ``admins`` are tried one after the other, each once, on the server's own socket; they must be superusers.
-    ``host`` is how consumers reach the server; its own address on its first network by default.
+    ``admins`` are tried one after the other, each once; in a container on the server's own socket, where they must be
+    superusers and its first user comes before them.
     """
 
-    def __init__(
-        self,
-        docker: DockerCli,
-        container: str,
-        host: str | None = None,
-        port: int = 5432,
-        admins: Iterable[Login | None] = (),
-    ) -> None:
-        self.docker = docker
-        self.container = container
-        self.port = port
-        names = {"running": ".State.Running", "paused": ".State.Paused", "networks": ".NetworkSettings.Networks"}
-        parts = [f'"{name}":{{{{json {path}}}}}' for name, path in names.items()]
-        # Only the one variable: the others hold passwords.
-        user = '{{range .Config.Env}}{{if eq (index (split . "=") 0) "POSTGRES_USER"}}{{json .}}{{end}}{{end}}'
-        template = "{" + ",".join(parts) + ',"user":[' + user + "]}"
-        done = docker.run(
-            "inspect", "--type", "container", "--format", template, container, check=False, timeout=SCRIPT_TIMEOUT
-        )
-        if done.returncode:
-            raise SecretsError(f"{container}: cannot be looked at: {docker.last_line(done.stderr)}")
-        found = json.loads(done.stdout)
-        if not found["running"] or found["paused"]:
-            state = "paused" if found["paused"] else "not running"
-            raise SecretsError(f"{container}: is {state}, so its PostgreSQL cannot be asked; start it first")
-        networks = (found["networks"] or {}).values()
-        addresses = [network.get(key) for network in networks for key in ("IPAddress", "GlobalIPv6Address")]
-        self.own_addresses = [address for address in addresses if address]
-        if not host and not self.own_addresses:
-            raise SecretsError(f"{container}: has no address on a container network; give host, as consumers reach it")
-        self.host = host or self.own_addresses[0]
-        server_user = found["user"][0].split("=", 1)[1] if found["user"] else ""
-        self.admins = list(dict.fromkeys([Login(server_user or "postgres"), *(login for login in admins if login)]))
-        # What the socket refused for its password is not tried again: too many attempts could lock a user out.
+    def __init__(self, reach: Reach, admins: Iterable[Login | None] = ()) -> None:
+        self.reach = reach
+        self.docker = reach.docker
+        self.container = reach.name
+        self.own_addresses = reach.own_addresses
+        self.elsewhere = reach.elsewhere
+        first = [Login(reach.first_user)] if reach.first_user else []
+        self.admins = list(dict.fromkeys([*first, *(login for login in admins if login)]))
+        # What the server refused for its password is not tried again: too many attempts could lock a user out.
         self.rejected: dict[Login, str] = {}
         self.database = "postgres"
+
+    @property
+    def prelude(self) -> str:
+        return PRELUDE_ELSEWHERE if self.elsewhere else PRELUDE
 
     # -- scripts
 
@@ -433,13 +438,13 @@ class Server:
         return rows_of(done)
 
     def run_as_admin(self, script: str, timeout: float = SCRIPT_TIMEOUT) -> Completed:
-        """Run SQL as the administrator, on the server's own socket."""
+        """Run SQL as the administrator."""
         refusals = []
         for login in list(self.admins):
-            done = self._run(self._local(login), login.password, PRELUDE + script, timeout)
+            done = self._as_admin(login, script, timeout)
             if done.returncode == 2 and 'database "postgres" does not exist' in done.stderr:
                 self.database = "template1"
-                done = self._run(self._local(login), login.password, PRELUDE + script, timeout)
+                done = self._as_admin(login, script, timeout)
             reason = self.reason(done.stderr)
             # Only what fails at the very start is about the administrator. (A reason is masked, so it decides nothing.)
             failed = done.returncode == 2 or (done.returncode == 3 and NO_SUPERUSER in done.stderr)
@@ -447,34 +452,25 @@ class Server:
                 self.admins = [login]
                 return done
             if not NO_ENTRY.search(done.stderr):
-                raise SecretsError(f"{self.container}: PostgreSQL does not answer on its socket: {reason}")
+                where = "" if self.elsewhere else " on its socket"
+                raise SecretsError(f"{self.container}: PostgreSQL does not answer{where}: {reason}")
             refusals.append(f"{login.user}: {reason}")
             if REJECTED.search(done.stderr):
                 self.rejected[login] = reason
+        if self.elsewhere:
+            raise SecretsError(f"{self.container}: the administrator does not get in ({'; '.join(refusals)})")
         raise SecretsError(
             f"{self.container}: no administrator gets in on the server's socket ({'; '.join(refusals)}); "
             "give admin, a superuser with its password"
         )
 
-    def _local(self, login: Login) -> str:
-        return conninfo(
-            user=login.user, dbname=self.database, application_name=APPLICATION, connect_timeout=CONNECT_TIMEOUT
-        )
-
-    def network(self, login: Login, database: str) -> str:
-        """Return the connection string for a login as consumers do it."""
-        return conninfo(
-            host=self.host,
-            port=self.port,
-            user=login.user,
-            dbname=database,
-            application_name=APPLICATION,
-            connect_timeout=CONNECT_TIMEOUT,
-        )
+    def _as_admin(self, login: Login, script: str, timeout: float) -> Completed:
+        connection = self.reach.admin_connection(login.user, self.database)
+        return self.reach.run(connection, login.password, self.prelude + script, timeout)
 
     def connect(self, login: Login, database: str) -> str:
         """Return the two lines that change a script's session to a login over the network."""
-        return f"{connect_command(self.network(login, database))}\n{login.password}\n"
+        return f"{connect_command(self.reach.network(login.user, database))}\n{login.password}\n"
 
     def log_in(self, login: Login, databases: Collection[str]) -> Attempt:
         """Log in over the network, in one database after the other; a refused login is tried once."""
@@ -486,7 +482,7 @@ class Server:
         )
         first, *others = databases
         script = query + "".join(self.connect(login, database) + query for database in others)
-        done = self._run(self.network(login, first), login.password, script, SCRIPT_TIMEOUT)
+        done = self.reach.run(self.reach.network(login.user, first), login.password, script, SCRIPT_TIMEOUT)
         attempt = self.attempt(done.returncode, done.stderr, rows_of(done))
         if attempt.reason and attempt.rows:
             place = f"in database {list(databases)[len(attempt.rows)]}: "
@@ -501,16 +497,6 @@ class Server:
         refused = rejected or REFUSED.search(stderr)
         reason = self.reason(refused["said"] if refused else stderr)
         return Attempt("rejected" if rejected else "unknown", reason, rows, bool(refused))
-
-    def _run(self, connection: str, password: str, script: str, timeout: float) -> Completed:
-        environment = ["LC_ALL=C", "PGCLIENTENCODING=UTF8", *(f"{name}=" for name in NO_DEFAULTS)]
-        command = ["exec", "-i", *(word for pair in environment for word in ("-e", pair)), self.container]
-        command += ["psql", "-X", "-q", "-A", "-t", "-W", "-v", "ON_ERROR_STOP=1", "-d", connection]
-        done = self.docker.run(*command, stdin=f"{password}\n{script}", timeout=timeout, check=False)
-        if done.returncode in (126, 127) or "Error response from daemon" in done.stderr:
-            said = self.docker.last_line(done.stderr or done.stdout)
-            raise SecretsError(f"{self.container}: psql cannot be run there: {said}")
-        return done
 
     def reason(self, stderr: str) -> str:
         """Return what the server or ``psql`` said, in one masked line."""
@@ -548,12 +534,16 @@ class Server:
             owner=literal(owner),
             user=literal(user),
             clients=self.clients(),
-            verifier="rolpassword" if verifiers else "NULL::text",
+            verifier="rolpassword" if verifiers and not self.elsewhere else "NULL::text",
+            authid="pg_roles" if self.elsewhere else "pg_authid",
+            rules="NULL" if self.elsewhere else "(SELECT json_agg(to_jsonb(r)) FROM pg_hba_file_rules r)",
         )
         return Snapshot(self.admin_script(script, SCRIPT_TIMEOUT + timeout)[0], owner, self.own_addresses)
 
     def clients(self) -> str:
         """Return the condition under which a session is a client's."""
+        if self.elsewhere:
+            return CLIENTS_ELSEWHERE.format(application=literal(APPLICATION))
         return CLIENTS.format(
             application=literal(APPLICATION),
             own_addresses=array(self.own_addresses),
@@ -566,11 +556,11 @@ class Server:
         readable = settings["logging_collector"] == "off" and "stderr" in settings["log_destination"]
         if not readable or not speaks_english(snapshot):
             return None
-        done = self.docker.run("logs", "--since", str(since), self.container, timeout=SCRIPT_TIMEOUT, check=False)
-        if done.returncode:
+        text = self.reach.log(since)
+        if text is None:
             return None
         return count_refused(
-            done.stderr + done.stdout,
+            text,
             settings["log_line_prefix"],
             snapshot.principals(owner),
             self.own_addresses,
@@ -626,6 +616,7 @@ class Credential:
         self.iterations = iterations
         self.check_mode = check_mode
         self._seen: Snapshot | None = None
+        self._fitting: bool | None = None
         if admin_login and admin_login.user in {owner, credential.user, current.user if current else owner}:
             raise SecretsError(f"admin_login: {admin_login.user} is a login of the application; give another name")
 
@@ -640,6 +631,7 @@ class Credential:
             )
         snapshot = self._look()
         self._check_server(snapshot)
+        self._check_rights(snapshot, owner, user)
         databases = snapshot.databases(self.wanted)
         self._check_owner(snapshot)
         self._check_idle_role(snapshot)
@@ -650,7 +642,7 @@ class Credential:
             options = " WITH INHERIT TRUE, SET TRUE" if snapshot.version >= 160000 else ""
             changes.add(f"membership in {owner}", f"GRANT {identifier(owner)} TO {identifier(user)}{options};")
         self._want_settings(snapshot, changes)
-        if snapshot.role(user) is None or snapshot.not_granted(databases):
+        if not self.server.elsewhere and (snapshot.role(user) is None or snapshot.not_granted(databases)):
             # The owner may connect as a superuser, which its members are not.
             changes.statements.append(
                 f"SELECT format('GRANT CONNECT ON DATABASE %I TO %I', datname, {literal(user)}) FROM pg_database "
@@ -681,7 +673,7 @@ class Credential:
         changes = Changes()
         if not role["login"]:
             changes.add("login", f"ALTER ROLE {identifier(user)} LOGIN;")
-        if not scram_matches(role["verifier"], self.credential.password):
+        if not self._fits(role):
             changes.add(
                 "password", f"ALTER ROLE {identifier(user)} PASSWORD {literal(self._verifier(self.credential))};"
             )
@@ -691,6 +683,58 @@ class Credential:
         logins = (self.credential, self.current, self.admin_login)
         names = {self.owner, *(login.user for login in logins if login)}
         return self.server.look(sorted(names), self.owner, self.credential.user, verifiers=True)
+
+    def _fits(self, role: dict[str, Any]) -> bool:
+        """Tell whether a role has the wanted password; where verifiers are not shown, whether it logs in with it."""
+        if not self.server.elsewhere:
+            return scram_matches(role["verifier"], self.credential.password)
+        if self._fitting is None:
+            inside = self.server.admins[0]
+            if inside.user == self.credential.user:
+                self._fitting = inside.password == self.credential.password
+            else:
+                self._fitting = bool(role["login"]) and self._logs_in(self.credential)
+        return self._fitting
+
+    def _logs_in(self, login: Login) -> bool:
+        """Tell whether a login is accepted; only a refused password says no."""
+        attempt = self.server.log_in(login, (self.wanted or ["postgres"])[:1])
+        if attempt.status == "unknown" and not attempt.refused:
+            raise SecretsError(f"{self.server.container}: cannot be asked about {login.user}: {attempt.reason}")
+        return attempt.status == "accepted"
+
+    def _check_rights(self, snapshot: Snapshot, *roles: str) -> None:
+        """Refuse what an administrator that is no superuser could not do, before anything is done."""
+        admin, where = snapshot.seen["admin"], self.server.container
+        if not self.server.elsewhere or admin["superuser"]:
+            return
+        name, owner = admin["name"], snapshot.role(self.owner) or {}
+        if name in {self.owner, self.credential.user, self.current.user if self.current else self.owner}:
+            raise SecretsError(f"admin: {name} is a login of the application on {where}; give another one")
+        lacking = []
+        if not admin["createrole"]:
+            lacking.append(f"CREATEROLE: ALTER ROLE {identifier(name)} CREATEROLE")
+        if not admin["sees"]:
+            lacking.append(f"the right to see sessions: GRANT pg_read_all_stats TO {identifier(name)}")
+        if not admin["ends"]:
+            lacking.append(f"the right to end sessions: GRANT pg_signal_backend TO {identifier(name)}")
+        if snapshot.version >= 160000:
+            lacking += [
+                f"the ADMIN OPTION on {role}: GRANT {identifier(role)} TO {identifier(name)} WITH ADMIN OPTION"
+                for role in roles
+                if snapshot.role(role) and role not in (admin["gives"] or [])
+            ]
+        if lacking:
+            raise SecretsError(f"admin: {name} lacks on {where} {lacking[0]}")
+        if owner.get("superuser") or owner.get("replication"):
+            what = "a superuser" if owner["superuser"] else "of the attribute REPLICATION"
+            raise SecretsError(f"owner: {self.owner} is {what}, which {name} may not give to its logins on {where}")
+        if admin["may_not_set"]:
+            setting = admin["may_not_set"][0]
+            raise SecretsError(
+                f"owner: {self.owner} has the setting {setting}, which {name} may not give to its logins on {where}; "
+                f"GRANT SET ON PARAMETER {setting} TO {identifier(name)}"
+            )
 
     def _check_server(self, snapshot: Snapshot) -> None:
         self._check_messages(snapshot)
@@ -747,7 +791,11 @@ class Credential:
                 "it is not taken over: rename it, or choose another name"
             )
         sessions = snapshot.sessions_of(user)
-        if sessions and not password_matches(user, role["verifier"], self.credential.password):
+        if self.server.elsewhere:
+            fits = self._fits(role)
+        else:
+            fits = password_matches(user, role["verifier"], self.credential.password)
+        if sessions and not fits:
             clients = sorted(
                 {s["address"] or "the server's own socket" for s in snapshot.sessions if s["user"] == user}
             )
@@ -786,13 +834,15 @@ class Credential:
             "limit": -1 if owner["superuser"] else owner["limit"],
             "until": owner["until"],
         }
-        password_fits = role is not None and scram_matches(role["verifier"], self.credential.password)
+        password_fits = role is not None and self._fits(role)
         differing = [name for name, value in wanted.items() if role is None or role[name] != value]
         if not differing and password_fits:
             return
+        # Who is no superuser may not even repeat what is so already.
         words = [
             f"{'' if wanted[name] else 'NO'}{name.upper()}"
             for name in ("login", "inherit", "superuser", "createdb", "createrole", "bypassrls", "replication")
+            if name in differing
         ]
         words += [f"CONNECTION LIMIT {wanted['limit']}", f"VALID UNTIL {literal(wanted['until'])}"]
         if not password_fits:
@@ -906,6 +956,7 @@ class Credential:
             # Nothing can log in as it, so there is nothing to try either.
             return self._revoked(Changes(), 0, "" if self.check_mode else f"role {user} does not exist")
         self._check_messages(snapshot)
+        self._check_rights(snapshot, user)
         self._check_current(snapshot)
         ours = (
             user == self.owner
@@ -920,8 +971,9 @@ class Credential:
             return self._revoked(changes, ended, reason)
 
         bootstrap = role["oid"] == 10
-        if role["verifier"]:
-            known = password_matches(user, role["verifier"], self.credential.password)
+        if self._has_password(role):
+            # Elsewhere nobody can tell whose it is.
+            known = self.server.elsewhere or password_matches(user, role["verifier"], self.credential.password)
             changes.add("password" if known else SET_BY_OTHERS, f"ALTER ROLE {identifier(user)} PASSWORD NULL;")
         if snapshot.sessions_of(user):
             changes.add("sessions")
@@ -957,12 +1009,20 @@ class Credential:
         counted = self.server.refused_logins(snapshot, self.owner, since, own_refusals)
         return counted[0] if counted else None
 
+    def _has_password(self, role: dict[str, Any]) -> bool:
+        """Tell whether a role may have a password; where verifiers are not shown, one that may log in does."""
+        return bool(role.get("login") if self.server.elsewhere else role.get("verifier"))
+
     def _check_current(self, snapshot: Snapshot) -> None:
         current = self.current
         role = snapshot.role(current.user)
         if role is None or not role["login"] or role["expired"]:
             raise SecretsError(f"current: {current.user} cannot log in, so {self.credential.user} is not revoked")
-        if current.password and not password_matches(current.user, role["verifier"], current.password):
+        if self.server.elsewhere:
+            fits = not current.password or self._logs_in(current)
+        else:
+            fits = not current.password or password_matches(current.user, role["verifier"], current.password)
+        if not fits:
             raise SecretsError(
                 f"current: the server holds another password for {current.user}, so {self.credential.user} is not "
                 "revoked"
@@ -1004,8 +1064,7 @@ class Credential:
             "ended_sessions": ended,
             "refused": refused,
             # As on a server that was restored from a copy of before the first rotation: no store knows that password.
-            "owner_password": bool(owner.get("verifier"))
-            and self.owner not in (self.credential.user, self.current.user),
+            "owner_password": self._has_password(owner) and self.owner not in (self.credential.user, self.current.user),
         }
 
 
@@ -1029,6 +1088,9 @@ def info(
     role = snapshot.role(owner)
     if role is None:
         raise SecretsError(f"owner: role {owner} does not exist in {server.container}")
+    if idle_user and not (snapshot.seen["admin"]["sees"] or snapshot.seen["admin"]["superuser"]):
+        name = snapshot.seen["admin"]["name"]
+        raise SecretsError(f"admin: {name} may not see sessions; GRANT pg_read_all_stats TO {identifier(name)}")
     reachable = snapshot.databases(databases)
     counted = None
     if refused_since is not None:
@@ -1071,8 +1133,15 @@ def login_result(
 LOGIN = {"user": {"type": "str", "required": True}, "password": {"type": "str", "no_log": True}}
 REQUIRED_LOGIN = {**LOGIN, "password": {"type": "str", "no_log": True, "required": True}}
 
+ADDRESS = {
+    "host": {"type": "str", "required": True},
+    "port": {"type": "int", "default": 5432},
+    "ca": {"type": "path", "required": True},
+    "network": {"type": "str"},
+}
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "container": {"type": "str", "required": True},
+    "container": {"type": "str"},
+    "address": {"type": "dict", "options": ADDRESS},
     "host": {"type": "str"},
     "port": {"type": "int", "default": 5432},
     "admin": {"type": "dict", "options": LOGIN},
@@ -1086,7 +1155,24 @@ def connected(params: dict[str, Any], logins: Iterable[Login | None], admins: It
     admin = Login.given("admin", params["admin"])
     check_name("owner", params["owner"])
     masker = Masker(login.password for login in [*logins, *admins, admin] if login)
-    return Server(DockerCli(masker), params["container"], params["host"], params["port"], [admin, *admins])
+    if params.get("address") and not admin:
+        raise SecretsError("admin: is needed with address; give a login that may make roles there")
+    if params.get("address") and not params["databases"]:
+        raise SecretsError("databases: is needed with address; name those that matter")
+    reach = reach_of(params, DockerCli(masker))
+    if not reach.elsewhere:
+        return Server(reach, [admin, *admins])
+    # Whoever gets in would be taken for the administrator: there is but one, which may be on its way to a new password.
+    server = Server(reach, [login for login in (admin, *admins) if login and login.user == admin.user])
+    server.database = params["databases"][0]
+    return server
+
+
+# What the modules demand of these.
+WHERE: dict[str, Any] = {
+    "required_one_of": [("container", "address")],
+    "mutually_exclusive": [("container", "address")],
+}
 
 
 def one_line(message: str) -> str:

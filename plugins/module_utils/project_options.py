@@ -48,7 +48,8 @@ def secret_values(project: Project, variables: Iterable[str]) -> set[str]:
     of a URL.
     """
     wanted = set(variables)
-    values = set(read_env(project.env_file, wanted).values())
+    present = read_env(project.env_file, wanted)
+    values = set(present.values()) | sensitive_values(present)
     for container in project.containers():
         values |= {value for name, value in container.env.items() if name in wanted}
         values |= sensitive_values(container.env)

@@ -77,6 +77,16 @@ found:
     unusual:
       description: Whether neither image nor service are named after the engine, so that the catalog has to name it.
       type: bool
+    uris:
+      description: The variables of C(.env) that hold it within a URI.
+      type: list
+      elements: str
+    direct:
+      description: Whether a consumer has it in another way than within a URI.
+      type: bool
+    service:
+      description: The server, where the credential is not its first user's; else empty.
+      type: str
     consumers:
       description: The other services that have the value.
       type: list
@@ -136,6 +146,9 @@ def row(credential: Credential) -> dict:
         **origin(credential.password),
         "user_variable": user.name if user and user.kind == "variable" else "",
         "unusual": credential.unusual,
+        "uris": credential.uris,
+        "direct": credential.direct,
+        "service": credential.service,
         "consumers": credential.consumers,
     }
 

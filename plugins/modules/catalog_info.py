@@ -115,6 +115,10 @@ credentials:
     role:
       description: The role that owns the objects.
       type: str
+    siblings:
+      description: The other entries of the same server.
+      type: list
+      elements: str
     server:
       description: The running container of the server, or V(null) where none runs or none is needed.
       type: dict
@@ -179,7 +183,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.chat4all.secrets.plugins.module_utils import catalog as catalog_facts
 from ansible_collections.chat4all.secrets.plugins.module_utils.api_tokens import with_ready_log
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Container, Project, by_address
-from ansible_collections.chat4all.secrets.plugins.module_utils.declared import checked_catalog, service_options
+from ansible_collections.chat4all.secrets.plugins.module_utils.declared import (
+    checked_catalog,
+    is_uri,
+    service_options,
+)
 from ansible_collections.chat4all.secrets.plugins.module_utils.docker_cli import DockerCli
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import INIT_PREFIX
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
@@ -191,6 +199,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.project_options i
     read_env,
 )
 from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import seal
+from ansible_collections.chat4all.secrets.plugins.module_utils.uris import parse
 
 
 def fingerprints(key: str | None, values: dict[str, str]) -> dict[str, str]:
@@ -253,13 +262,32 @@ def look_up(
     services = service_options(given, project.services, project.directory)
     credentials, found = {}, {}
     for name in names:
-        facts = catalog_facts.resolve(name, catalog[name], project, params["elsewhere"] and params["elsewhere"][name])
+        serves = any(entry.get("admin") == name for entry in catalog.values())
+        away = params["elsewhere"] and params["elsewhere"][name]
+        facts = catalog_facts.resolve(name, catalog[name], project, away, serves)
+        facts["siblings"] = catalog_facts.siblings(name, catalog, project)
         used = [name for variable in facts["variables"].values() for name in (variable, INIT_PREFIX + variable)]
         present = read_env(project.env_file, used)
+        logins = {
+            variable: parse(present[variable], f"{project.env_file}: {variable}")
+            for part, variable in facts["variables"].items()
+            if is_uri(part) and variable in present
+        }
+        user = present.get(facts["variables"].get("user", "")) or next((one.user for one in logins.values()), "")
+        if facts["address"] and not user and not facts["declared_role"] and not away:
+            raise SecretsError(f"secrets_catalog.{name}.role: nobody knows it, as .env has no user; add role: NAME")
+        if facts["service"]:
+            facts["role"] = catalog_facts.role_of(facts, present, user)
+        # Of a URI the login alone is the credential's.
+        compared = {**present, **{variable: one.login for variable, one in logins.items()}}
+        facts["env"] = {"fingerprints": fingerprints(params["fingerprint_key"], compared)}
         # A service of that name on another host than the server's is something else.
-        own = "" if spread and params["elsewhere"][name] else facts["service"]
+        own = "" if (spread and away) or facts["address"] else facts["service"]
+        if facts["address"]:
+            # Where a service is connected that logs in there, our own client may be, too.
+            networks = [net for one in containers if one.service in facts["consumers"] for net in one.addresses]
+            facts["address"]["network"] = min(networks, default=None)
         running = next((c for c in containers if c.service == own and c.running), None)
-        facts["env"] = {"fingerprints": fingerprints(params["fingerprint_key"], present)}
         facts["server"] = {"id": running.id} if running else None
         facts["has_data"] = not own or any(c.service == own for c in containers) or project.has_data(own)
         facts["plan"] = catalog_facts.roll_out_plan(

@@ -51,10 +51,19 @@ options:
         out as they were typed.
     type: dict
     required: true
+  uris:
+    description:
+      - The variables whose values are URIs, of which only the login is set. In O(values) they have it in the form
+        V(//user:password@), percent-encoded. What else stands in the URI is kept to the letter.
+      - Each is a dict with a C(template), a URI of any login (V(postgresql://user:password@db/app)) for a file that lacks
+        the variable, without which such a file is refused, and a C(spelling), a list of user and password as they were
+        percent-encoded when they stood there before, so that what comes back is what it was. Both may be left out.
+    type: dict
+    default: {}
   replaces:
     description:
       - Keyed fingerprints of the values that may be replaced, a list by variable. Where the file holds another value,
-        somebody else has set it, and nothing is written.
+        somebody else has set it, and nothing is written. Of a URI it is that of its login.
       - A variable that the file lacks, or that is not named here, may always be written.
     type: dict
     default: {}
@@ -152,8 +161,9 @@ import re
 import stat
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
-from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv, env_lines
+from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv, env_lines, uris
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import (
     atomic_write,
@@ -250,6 +260,18 @@ def strings(given: dict[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in given.items()}
 
 
+def with_logins(file: File, values: dict[str, str], given: dict[str, Any]) -> dict[str, str]:
+    """Return the values with every login in its URI: the file's own, else the template."""
+    present = dotenv.values(file.text, names=given, where=file.path)
+    filled = {}
+    for name, known in given.items():
+        text = present.get(name) or known.get("template")
+        if not text:
+            raise SecretsError(f"{file.path}: holds no {name}; write the whole URI there, with any password")
+        filled[name] = uris.fill(text, values[name], f"{file.path}: {name}", known.get("spelling") or ())
+    return {**values, **filled}
+
+
 def variables(file: File, values: dict[str, str], gid: int) -> tuple[Write, list[str], list[str]]:
     """Return the file with the values in it, and the names that are added and updated."""
     text = dotenv.render(file.text, values, file.path)
@@ -322,6 +344,11 @@ def work(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
             if write.needed:
                 write.check() if check_mode else write.do()
         return _result(path, [], updated, [write] if write.needed else [])
+    for name, known in params["uris"].items():
+        if not isinstance(known, dict):
+            raise SecretsError(f"uris: {name} must be a dict, for example {name}: {{}}")
+        if name not in values:
+            raise SecretsError(f"uris: {name} has no login in values; add it there")
     try:
         found = os.stat(folder)
     except OSError as error:
@@ -336,7 +363,7 @@ def work(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         file = look(path, uid, gid, owner=uid)
         _refuse_foreign(path, foreign(file.text, path, params["fingerprint_key"], params["replaces"]))
         group = file.gid if params["group"] is None else _number("group", params["group"])
-        env, added, updated = variables(file, values, group)
+        env, added, updated = variables(file, with_logins(file, values, params["uris"]), group)
         writes = []
         # First, so that there is no moment at which the values could be committed.
         if params["gitignore"]:
@@ -371,13 +398,22 @@ def _number(option: str, name: str) -> int:
 
 def shown(params: dict[str, Any]) -> dict[str, Any]:
     """Return the options without any value."""
-    hidden = {"values": dict.fromkeys(params["values"], "(a value)"), "fingerprint_key": "(a key)"}
+    hidden = {
+        "values": dict.fromkeys(params["values"], "(a value)"),
+        "uris": dict.fromkeys(params.get("uris") or {}, "(a URI)"),
+        "fingerprint_key": "(a key)",
+    }
     return {**params, **{name: text for name, text in hidden.items() if params.get(name)}}
 
 
 def secret_values(params: dict[str, Any]) -> list[str]:
     """Return the values of all variables but those whose name says that they hold no secret."""
-    return [str(value) for name, value in params["values"].items() if not PUBLIC.search(name)]
+    given = [str(value) for name, value in params["values"].items() if not PUBLIC.search(name)]
+    logins = [str(params["values"].get(name, "")).partition(":")[2].removesuffix("@") for name in params["uris"]]
+    typed = [
+        known["spelling"][1] for known in params["uris"].values() if isinstance(known, dict) and known.get("spelling")
+    ]
+    return given + [form for login in logins + typed for form in (login, unquote(login)) if form]
 
 
 def main() -> None:
@@ -387,6 +423,7 @@ def main() -> None:
         argument_spec={
             "path": {"type": "path", "required": True},
             "values": {"type": "dict", "required": True},
+            "uris": {"type": "dict", "default": {}},
             "replaces": {"type": "dict", "default": {}},
             "fingerprint_key": {"type": "str", "no_log": True},
             "owner": {"type": "str"},

@@ -282,6 +282,7 @@ def main() -> None:
         },
         required_if=[("strategy", "pair", ["current"])],
         supports_check_mode=True,
+        **postgresql.WHERE,
     )
     try:
         result = work(module.params, module.check_mode)

@@ -193,6 +193,7 @@ def main() -> None:
             **LOCK_ARGUMENTS,
         },
         supports_check_mode=True,
+        **postgresql.WHERE,
     )
     try:
         with module_lock(module.params, module.check_mode):

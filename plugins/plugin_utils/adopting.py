@@ -18,7 +18,12 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.files import atom
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.hosts import COLLECTION, everywhere
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.provisioning import LOCK, Provisioning
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.provisioning import (
+    LOCK,
+    Provisioning,
+    login_found,
+    password_variable,
+)
 
 # Where Ansible finds the draft by itself, beside the inventory; and what would be hidden by that folder.
 DRAFT = os.path.join("group_vars", "all", "secrets_catalog.yml")
@@ -41,7 +46,7 @@ def draft_of(found: list[dict[str, Any]], ask: list[dict[str, Any]]) -> tuple[di
     later = []
     for one in found:
         engine = ENGINES.get(one["engine"])
-        if engine and one["place"] == "variable":
+        if engine and (one["place"] == "variable" or _by_uri(one)):
             catalog[one["name"]] = _entry(one)
         elif one["place"] != "none":
             reason = "not in .env yet" if engine else f"{one['engine']} cannot be rotated yet"
@@ -94,16 +99,29 @@ def _manual_name(variable: str, taken: Collection[str]) -> str:
     return name if name[0] != "_" else f"secret{name}"
 
 
+def _by_uri(one: dict[str, Any]) -> bool:
+    """Tell whether every consumer has the credential within a URI."""
+    return bool(one.get("uris")) and not one["direct"]
+
+
+def _where(one: dict[str, Any]) -> dict[str, Any]:
+    """Return what tells the server, where its name does not."""
+    place = {key: one[key] for key in ("host", "service") if one.get(key)}
+    return {**place, **({"engine": one["engine"]} if one["unusual"] else {})}
+
+
 def _entry(one: dict[str, Any]) -> dict[str, Any]:
     """Return what an entry has to say beyond its name."""
-    engine = ENGINES[one["engine"]]
+    engine, uris = ENGINES[one["engine"]], one.get("uris", [])
+    uri = {"uri": uris[0] if len(uris) == 1 else uris} if uris else {}
+    if _by_uri(one):
+        return {**_where(one), "variables": uri}
     variables = {"user": one["user_variable"] or engine.variables["user"], "password": one["variable"]}
-    entry: dict[str, Any] = {key: one[key] for key in ("host", "service") if key in one}
-    if one["unusual"]:
-        entry["engine"] = one["engine"]
+    entry = _where(one)
     changed = {part: name for part, name in variables.items() if name != engine.variables[part]}
-    if changed:
-        entry["variables"] = changed
+    if changed or uri:
+        # A URI alone would stand for all.
+        entry["variables"] = {**(variables if uri else changed), **uri}
     if not one["user_variable"]:
         entry["strategy"] = "single_user"
     return entry
@@ -113,6 +131,8 @@ def _flow(value: Any) -> str:
     """Return a value as YAML writes it within a line; all are names."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(value) + "]"
     return str(value)
 
 
@@ -267,8 +287,8 @@ class Adoption:
         """Return the entries of a new store; each value is tried at its server, where it has one."""
         provisioning, entries, dead = Provisioning(self.deployment, {"drift": "refuse"}), {}, []
         for name, facts in info["credentials"].items():
-            variable = facts["variables"]["password"]
-            if not found[name].get(variable):
+            variable = password_variable(facts)
+            if not login_found(facts, found[name])[1]:
                 self.deployment.line("adopt", f"{name}: .env holds no {variable}; left out")
                 continue
             entry = provisioning.entry_for(facts, found[name])
@@ -315,8 +335,8 @@ class Adoption:
         for name, facts in info["credentials"].items():
             if deployment.stored(name):
                 continue
-            if not found[name].get(facts["variables"]["password"]):
-                deployment.line("adopt", f"{name}: .env holds no {facts['variables']['password']}; nothing to import")
+            if not login_found(facts, found[name])[1]:
+                deployment.line("adopt", f"{name}: .env holds no {password_variable(facts)}; nothing to import")
                 continue
             entries[name] = provisioning.entry_for(facts, found[name])
         if not entries:

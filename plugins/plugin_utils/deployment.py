@@ -21,16 +21,19 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.chat4all.secrets.plugins.module_utils.declared import is_uri
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import INIT_PREFIX
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import unseal
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import LEASE, boot_id, person
+from ansible_collections.chat4all.secrets.plugins.module_utils.uris import login_part
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.hosts import Host, everywhere, members, on_host
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.placing import (
     Place,
     consumers_of,
     homes,
+    needless,
     placed,
     places,
 )
@@ -441,16 +444,32 @@ class Deployment:
 
     @staticmethod
     def slot_values(facts: dict[str, Any], slot: dict[str, Any]) -> dict[str, str]:
-        """Return what the credential's variables hold where a slot is published."""
-        return {variable: slot[part] for part, variable in facts["variables"].items()}
+        """Return what the credential's variables hold where a slot is published; of a URI that is its login."""
+        return {
+            variable: login_part(slot["user"], slot["password"]) if is_uri(part) else slot[part]
+            for part, variable in facts["variables"].items()
+        }
+
+    @staticmethod
+    def uris(facts: dict[str, Any], entry: dict[str, Any], slot: dict[str, Any], place: Place) -> dict[str, Any]:
+        """Return the variables that hold a URI, each with the URI as it was last seen and how the login was typed."""
+        names = [variable for part, variable in facts["variables"].items() if is_uri(part)]
+        names = [variable for variable in names if variable not in needless(place)]
+        known = {"template": entry.get("uris", {}), "spelling": slot.get("spelling", {})}
+        return {variable: {key: found.get(variable) for key, found in known.items()} for variable in names}
 
     def env_values(
         self, facts: dict[str, Any], entry: dict[str, Any], slot: dict[str, Any], place: Place | None = None
     ) -> dict[str, str]:
-        """Return the variables of ``.env`` that hold a slot's values, and those of the server's first start."""
+        """Return the variables of ``.env`` that hold a slot's values, and those of the server's first start.
+
+        What no service uses is kept in step where it is there, and not put there.
+        """
         away = place is not None and place["host"] != facts["host"]
+        left_out = needless(place) if place else set()
         before = self._value_before(facts, entry, slot)
-        return {**self.slot_values(facts, slot), **before, **({} if away else entry.get("init", {}))}
+        values = {**self.slot_values(facts, slot), **before, **({} if away else entry.get("init", {}))}
+        return {variable: value for variable, value in values.items() if variable not in left_out}
 
     @staticmethod
     def _value_before(facts: dict[str, Any], entry: dict[str, Any], slot: dict[str, Any]) -> dict[str, str]:
@@ -465,8 +484,11 @@ class Deployment:
 
     def first_start(self, facts: dict[str, Any], slot: dict[str, Any]) -> dict[str, str]:
         """Return what keeps the server as it is where other values than this slot's are published."""
-        values = self.slot_values(facts, slot).items()
-        return {INIT_PREFIX + name: value for name, value in values if name in facts["server_variables"]}
+        values = self.slot_values(facts, slot)
+        names = [
+            name for part, name in facts["variables"].items() if name in facts["server_variables"] and not is_uri(part)
+        ]
+        return {INIT_PREFIX + name: values[name] for name in names}
 
     def pin(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Return what the module compose_pin is told, on the server's host, to have it read values of its own."""

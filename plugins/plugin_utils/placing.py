@@ -13,7 +13,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 
 # What one host has of a credential; see ``placed``.
 Place = dict[str, Any]
-PLACE_FACTS = ("consumers", "env")
+PLACE_FACTS = ("consumers", "env", "unused")
 
 
 def homes(catalog: Mapping[str, Any], surveys: Mapping[str, dict[str, Any]]) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -38,7 +38,7 @@ def homes(catalog: Mapping[str, Any], surveys: Mapping[str, dict[str, Any]]) -> 
         ]
         rows = [one for one in rows if one[1]["named"]] or rows
         # A value that no server of ours accepts has its home, for all that is not done everywhere, on the first host.
-        if rows and not rows[0][1]["service"]:
+        if rows and (not rows[0][1]["service"] or rows[0][1].get("anywhere")):
             rows = rows[:1]
         if not rows:
             raise SecretsError(
@@ -80,7 +80,7 @@ def placed(infos: Sequence[tuple[str, dict[str, Any]]], home: Mapping[str, str] 
             for host, info in infos
             if (host == where and facts["service"]) or info["credentials"][name]["consumers"]
         ]
-        if not any(place["consumers"] for place in mine):
+        if not any(place["consumers"] for place in mine) and not facts["serves"]:
             variable = facts["variables"].get("password") or next(iter(facts["variables"].values()))
             raise SecretsError(
                 f"secrets_catalog.{name}.variables.password: no service on {' or '.join(by_host)} uses {variable}"
@@ -130,6 +130,11 @@ def _plan(infos: Sequence[tuple[str, dict[str, Any]]], name: str) -> dict[str, A
 def _place(host: str, info: dict[str, Any], facts: dict[str, Any]) -> Place:
     """Return what one host has of a credential."""
     return {"host": host, "env_file": info["project"]["env_file"], **{key: facts[key] for key in PLACE_FACTS}}
+
+
+def needless(place: Place) -> set[str]:
+    """Return the variables that no service of a host uses, and that its ``.env`` does not have."""
+    return set(place.get("unused", ())) - set(place.get("env", {}).get("fingerprints", ()))
 
 
 def places(facts: dict[str, Any]) -> list[Place]:

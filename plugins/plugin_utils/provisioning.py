@@ -12,10 +12,12 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.chat4all.secrets.plugins.module_utils.adoption import is_placeholder
+from ansible_collections.chat4all.secrets.plugins.module_utils.declared import is_uri
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import INIT_PREFIX
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.generate import generate
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import person
+from ansible_collections.chat4all.secrets.plugins.module_utils.uris import parse
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, now, owner
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.report import command
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import changed_by_hand, old_value
@@ -23,6 +25,58 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils.serverless import
 
 # Under which name the deployment is locked.
 LOCK = "provision"
+
+
+def login_found(facts: dict[str, Any], found: dict[str, str]) -> tuple[str, str]:
+    """Return user and password that ``.env`` holds of a credential, empty where it has none.
+
+    Refuses variables that contradict one another: nobody knows which of them is right.
+    """
+    name, held = facts["name"], []
+    for part, variable in facts["variables"].items():
+        if is_uri(part) and variable in found:
+            uri = parse(found[variable], f".env: {variable}")
+            held.append((variable, {"user": uri.user, "password": uri.password}))
+        elif found.get(variable):
+            held.append((variable, {part: found[variable]}))
+    login: dict[str, tuple[str, str]] = {}
+    for variable, parts in held:
+        for part, value in parts.items():
+            other, known = login.setdefault(part, (variable, value))
+            if known != value:
+                raise SecretsError(
+                    f"{name}: {other} and {variable} hold different {part}s in .env; write the one that is in use into both"
+                )
+    return login.get("user", ("", ""))[1], login.get("password", ("", ""))[1]
+
+
+def spelling(facts: dict[str, Any], found: dict[str, str]) -> dict[str, Any]:
+    """Return how the login is typed in URIs, where that is not how it would be written here."""
+    uris = {
+        variable: parse(found[variable], f".env: {variable}")
+        for part, variable in facts["variables"].items()
+        if is_uri(part) and variable in found
+    }
+    typed = {variable: uri.spelling for variable, uri in uris.items() if not uri.is_plain}
+    return {"spelling": typed} if typed else {}
+
+
+def password_variable(facts: dict[str, Any]) -> str:
+    """Return the variable that has the password, by itself or in a URI."""
+    return str(facts["variables"].get("password") or facts["variables"]["uri"])
+
+
+def check_roles(credentials: dict[str, dict[str, Any]], entries: dict[str, dict[str, Any]]) -> None:
+    """Refuse two credentials of one server whose logins would be the same."""
+    for name, facts in credentials.items():
+        role = entries[name].get("role") or facts["role"]
+        for other in facts["siblings"]:
+            theirs = entries[other].get("role") or credentials[other]["role"]
+            if theirs in (role, f"{role}_1", f"{role}_2", f"{role}_admin"):
+                raise SecretsError(
+                    f"secrets_catalog.{other}.role: {theirs} is a login of {name} already "
+                    f"({facts['service']}, role {role}); give each entry the role that its variables log in as"
+                )
 
 
 class Provisioning:
@@ -49,13 +103,16 @@ class Provisioning:
             if facts["server_variables"] and not only:
                 deployment.home(facts).would("compose_pin", **deployment.pin(facts))
         entries = {name: self.entry_for(info["credentials"][name], found[name], accepting) for name in names}
-        changed = sorted(name for name, entry in entries.items() if entry != deployment.stored(name))
+        if not only:
+            check_roles(info["credentials"], entries)
+        before = {name: deployment.stored(name) for name in entries}
+        changed = sorted(name for name, entry in entries.items() if entry != before[name])
         if not deployment.check_mode:
             update = {name: entries[name] for name in changed}
             beyond = memory["highest_serial"] if older else 0
             deployment.store.change(lambda credentials: credentials.update(update), beyond)
         for name in changed:
-            deployment.line("store", f"{name}: {self._what(entries[name])}")
+            deployment.line("store", f"{name}: {self._what(before[name], entries[name])}")
         return {"changed": bool(changed), "info": info}
 
     def _take(self, older: bool) -> None:
@@ -78,7 +135,7 @@ class Provisioning:
         info = self.arguments["info"]
         # One host has an .env even where no credential is in it.
         first = [] if deployment.is_spread else [(deployment.first, info["project"]["env_file"])]
-        writes = {host.name: (host, {"path": path, "values": {}}) for host, path in first}
+        writes = {host.name: (host, {"path": path, "values": {}, "uris": {}}) for host, path in first}
         for name, facts in info["credentials"].items():
             entry = deployment.stored(name)
             if not entry:  # only under --check, on a store that does not exist yet
@@ -91,8 +148,10 @@ class Provisioning:
                         f"DRIFT {name}: .env{where} holds another {' or '.join(sorted(facts['variables'].values()))} than "
                         "the store; to put the store's value back: -e drift=replace; to take .env's over: -e drift=accept"
                     )
-                _host, write = writes.setdefault(host.name, (host, {"path": place["env_file"], "values": {}}))
+                own = {"path": place["env_file"], "values": {}, "uris": {}}
+                _host, write = writes.setdefault(host.name, (host, own))
                 write["values"].update(deployment.env_values(facts, entry, entry[slot or "current"], place))
+                write["uris"].update(deployment.uris(facts, entry, entry[slot or "current"], place))
         results = deployment.publish(list(writes.values()), example=True, gitignore=True)
         for name, result in zip(writes, results, strict=True):
             if result["changed"]:
@@ -138,16 +197,21 @@ class Provisioning:
                 self._check_replaceable(facts, entry)
         kept = {name: found[name] for name in map(INIT_PREFIX.__add__, facts["variables"].values()) if name in found}
         init = {**self.deployment.first_start(facts, entry["current"]), **kept, **entry.get("init", {})}
-        return {**entry, "init": init} if init else entry
+        uris = dict(entry.get("uris", {}))
+        for part, variable in facts["variables"].items():
+            if is_uri(part) and variable in found:
+                uris[variable] = parse(found[variable], f".env: {variable}").template
+        return {**entry, **({"init": init} if init else {}), **({"uris": uris} if uris else {})}
 
     def _accepted(self, facts: dict[str, Any], entry: dict[str, Any], found: dict[str, str]) -> dict[str, Any]:
         """Return the entry with ``.env``'s value as the current one, which the server has to accept."""
-        user, password = (facts["variables"].get(part) for part in ("user", "password"))
+        user, password = login_found(facts, found)
         current = {
-            "user": found.get(user) or entry["role"],
-            "password": found.get(password, ""),
+            "user": user or entry["role"],
+            "password": password,
             "created": now().isoformat(),
             "imported": True,
+            **spelling(facts, found),
         }
         kept = {key: value for key, value in entry.items() if key not in ("pending", "previous", "dropped")}
         if facts["type"] == "person" and entry.get("previous"):
@@ -191,22 +255,23 @@ class Provisioning:
         return login
 
     def _first_value(self, facts: dict[str, Any], found: dict[str, str]) -> dict[str, Any]:
-        user, password = (facts["variables"].get(part) for part in ("user", "password"))
-        given = found.get(password, "")
-        slot = {"user": found.get(user) or facts["role"], "created": now().isoformat()}
+        user, given = login_found(facts, found)
+        slot = {"user": user or facts["role"], "created": now().isoformat()}
         if given and (facts["has_data"] or not is_placeholder(given)):
-            return {**slot, "password": given, "imported": True}
+            return {**slot, "password": given, "imported": True, **spelling(facts, found)}
         if facts["type"] == "person":
             raise SecretsError(
-                f"{facts['name']}: a person brings its value, but .env holds no {password}; put it there"
+                f"{facts['name']}: a person brings its value, but .env holds no {password_variable(facts)}; put it there"
             )
         if facts["has_data"]:
             raise SecretsError(
-                f"{facts['name']}: {facts['service']} has data already, but .env holds no {password}; "
+                f"{facts['name']}: {facts['service']} has data already, but .env holds no {password_variable(facts)}; "
                 "put the password that it was started with there"
             )
         return {**slot, "password": generate(**facts["generate"]).value}
 
     @staticmethod
-    def _what(entry: dict[str, Any]) -> str:
+    def _what(before: dict[str, Any], entry: dict[str, Any]) -> str:
+        if before.get("current") == entry["current"]:
+            return "noted what else .env has"
         return "imported from .env" if entry["current"].get("imported") else "generated"

@@ -113,7 +113,8 @@ def plan(
     else:
         change = f"user {user}, new password in place"
     if change:
-        lines += field("server", f"{host}:{facts['service']} ({image})   {change}")
+        place = facts["service"] if facts.get("address") else f"{host}:{facts['service']}"
+        lines += field("server", f"{place} ({image})   {change}")
     if resume:
         lines += field("resume", resume)
     lines += field("effect", _effect(facts))
@@ -126,7 +127,7 @@ def plan(
         what = "skipped, it stays stale" if one["name"] in skipped else ", ".join(sorted(one["variables"].values()))
         lines += field("publish", f"{one['path']} on {one['host'] or host}: {what}")
     override = {path.rsplit("/", 1)[-1] for path in [*project["files"], facts.get("pin", "")] if ".override." in path}
-    if override and facts["service"]:
+    if override and facts["service"] and not facts.get("address"):
         lines += field("override", f"{', '.join(sorted(override))}: pins {facts['service']}'s first-start values")
     lines.append("  roll out")
     for number, wave in enumerate(facts["plan"]["waves"], 1):
@@ -186,6 +187,8 @@ def summary(facts: dict[str, Any], user: str, outcome: dict[str, Any]) -> list[s
     """Return what a run ends with: what moved, how long, refused logins, what is still to be revoked and when."""
     gaps = ", ".join(f"{name} {duration(gap)}" for name, gap in outcome["gaps"].items()) or "none"
     refused = "not counted" if outcome["refused"] is None else outcome["refused"]
+    if facts.get("address"):
+        refused = "not counted (the server's log is elsewhere)"
     evidence = f"refused logins {refused}"
     skipped = outcome["skipped"]
     files = {one["name"]: one["path"] for one in facts.get("files", [])}

@@ -188,9 +188,12 @@ class Rotation:
         home = self.deployment.home(facts)
         return home.module(f"{facts['modules']}_credential_info", **self._server(facts, entry), **arguments)
 
-    def credential(self, state: str, slot: dict[str, Any], entry: dict[str, Any], **arguments: Any) -> dict[str, Any]:
+    def credential(
+        self, state: str, slot: dict[str, Any], entry: dict[str, Any], looking: bool = False, **arguments: Any
+    ) -> dict[str, Any]:
+        """Have the engine's module do its work, or only say what it would do."""
         home = self.deployment.home(self.facts)
-        return home.module(
+        return (home.would if looking else home.module)(
             f"{self.facts['modules']}_credential",
             **self._server(self.facts, entry),
             state=state,
@@ -198,7 +201,7 @@ class Rotation:
             credential=_login(slot),
             current=_login(entry["current"]),
             # In place the one user stays what it is, and needs nobody beside it.
-            admin_login=entry.get("admin") if self.facts["strategy"] == "pair" else None,
+            admin_login=self._administrator(self.facts, entry) if self.facts["strategy"] == "pair" else None,
             state_dir=home.state_dir,
             holder=self.holder,
             **arguments,
@@ -210,6 +213,13 @@ class Rotation:
         return {name for name in consumers_of(facts) if given & {name, name.rpartition("/")[2]}}
 
     def _server(self, facts: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+        if facts["address"]:
+            return {
+                "address": facts["address"],
+                "owner": entry.get("role") or facts["role"],
+                "databases": [facts["database"] or "postgres"],
+                "admin": self._administrator_elsewhere(facts, entry),
+            }
         if not facts["server"]:
             raise SecretsError(f"{facts['service']} is not running on {facts['host']}; start it first")
         return {
@@ -217,9 +227,45 @@ class Rotation:
             "host": facts["service"],
             "port": facts["port"],
             "owner": entry.get("role") or facts["role"],
-            # Where the socket asks for a password, the application's own login is the first superuser's.
-            "admin": entry.get("admin") or _login(entry["current"]),
+            "databases": [facts["database"]] if facts["database"] else None,
+            "admin": self._administrator(facts, entry) or self._first_login(facts, entry),
         }
+
+    def _administrator_elsewhere(self, facts: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+        """Return the login that makes roles on a server elsewhere: another credential's, or this one's own.
+
+        Its own is enough to look where the other one is not in the store yet.
+        """
+        admin = self.deployment.stored(facts["admin"]) if facts["admin"] else {}
+        if not admin.get("current"):
+            return _login(entry["current"])
+        if admin.get("pending"):
+            raise SecretsError(
+                f"{facts['admin']}, the administrator of {facts['service']}, is in a rotation; finish it first: "
+                + report.command("rotate", rotate=facts["admin"])
+            )
+        return _login(admin["current"])
+
+    def _entries(self, facts: dict[str, Any], entry: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return this credential's entry, and those of the others of its server."""
+        return [entry, *(self.deployment.stored(other) for other in facts["siblings"])]
+
+    def _administrator(self, facts: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the server's administrator of ours; it has one, which the first rotation of any credential makes.
+
+        A server elsewhere has its own.
+        """
+        if facts["address"]:
+            return None
+        found = [one["admin"] for one in self._entries(facts, entry) if one.get("admin")]
+        return _login(found[0]) if found else None
+
+    def _first_login(self, facts: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+        """Return the login that may be the first superuser's, for a socket that asks for a password."""
+        first = [
+            one for one in self._entries(facts, entry) if one.get("current") and one.get("role") == facts["first_user"]
+        ]
+        return _login((first or [entry])[0]["current"])
 
     def log_in(self, facts: dict[str, Any], entry: dict[str, Any], *labels: str, **arguments: Any) -> dict[str, Any]:
         """Try the slots' logins over the containers' network; one attempt each."""
@@ -338,6 +384,12 @@ class Rotation:
             fingerprint_key=deployment.store.fingerprint_key.hex(),
         )
         facts = self.opened["facts"] = info["credentials"][name]
+        if entry.get("role") and facts["declared_role"] not in ("", entry["role"]):
+            raise SecretsError(
+                f"secrets_catalog.{name}.role: {facts['declared_role']}, but {entry['role']} was provisioned; "
+                f"write role: {entry['role']}, or name a new entry"
+            )
+        facts["role"] = entry.get("role") or facts["role"]
         published = deployment.published(facts, entry)
         replacing = self.arguments["drift"] == "replace"
         if not published and not replacing:
@@ -393,10 +445,10 @@ class Rotation:
         resume = ""
         if unfinished is not None:
             resume = f"{self.id}, stopped {self._where(unfinished, facts, stale)}; {RESUMED.get(phase, '')}"
+        if phase == "new" and (deployment.check_mode or facts["address"]):
+            # What set would refuse is told in the plan, and where somebody else rules the server before anything is done.
+            self._would_set({"user": new_user, "password": trial}, entry)
         if deployment.check_mode:
-            if phase == "new":
-                # What set would refuse is told in the plan; a module looks alone here, too.
-                self._would_set({"user": new_user, "password": trial}, entry)
             deployment.show(self._plan(phase, facts, info["project"], user, new_user, resume, memory))
         else:
             if resume:
@@ -416,7 +468,7 @@ class Rotation:
 
     def _would_set(self, slot: dict[str, Any], entry: dict[str, Any]) -> None:
         """Raise what ``set`` would refuse."""
-        self.credential("present", slot, entry)
+        self.credential("present", slot, entry, looking=True)
 
     def _greeting(self, user: str, accepted: bool) -> str:
         """Return what is known of the current value when a run begins."""
@@ -564,8 +616,9 @@ class Rotation:
         def add(stored: dict[str, Any]) -> None:
             stored["pending"] = pending
             # The server's own superuser loses its password with the first rotation: another way in comes before.
-            if self.facts["strategy"] == "pair" and not stored.get("admin"):
-                stored["admin"] = {"user": f"{entry['role']}_admin", "password": generate().value}
+            if self.facts["strategy"] == "pair" and not stored.get("admin") and not self.facts["address"]:
+                ours = {"user": f"{self.facts['first_user']}_admin", "password": generate().value}
+                stored["admin"] = self._administrator(self.facts, entry) or ours
 
         self.change(add)
         self.deployment.line("create", "value stored")
@@ -589,7 +642,14 @@ class Rotation:
         slots = [self.slot(entry, label), *[entry[other] for other in (*replaced, "dropped") if entry.get(other)]]
         deployment, facts = self.deployment, self.facts
         writes = [
-            (host, {"path": place["env_file"], "values": deployment.env_values(facts, entry, slots[0], place)})
+            (
+                host,
+                {
+                    "path": place["env_file"],
+                    "values": deployment.env_values(facts, entry, slots[0], place),
+                    "uris": deployment.uris(facts, entry, slots[0], place),
+                },
+            )
             for host, place in deployment.places(facts)
         ]
         self.outside.publish(slots, trial=True)
@@ -725,7 +785,7 @@ class Rotation:
                 **host.project(),
                 services=[name for name in place["consumers"] if self._label(host, name) not in skipped],
                 options=options,
-                mask_variables=[self.facts["variables"]["password"]],
+                mask_variables=[variable for part, variable in self.facts["variables"].items() if part != "user"],
                 fingerprints=published,
                 fingerprint_key=self.deployment.store.fingerprint_key.hex(),
                 accept_weak=self.arguments["accept_weak"],

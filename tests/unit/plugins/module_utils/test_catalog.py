@@ -192,6 +192,114 @@ def test_what_an_entry_says_counts():
     assert facts["generate"] == {"kind": "password", "length": 40}
 
 
+def test_a_uri_needs_neither_user_nor_password_beside_it():
+    facts = catalog.resolve("postgres", {"variables": {"uri": "DATABASE_URL", "uri_2": "DIRECT_URL"}}, project())
+    assert facts["variables"] == {"uri": "DATABASE_URL", "uri_2": "DIRECT_URL"}
+    assert facts["consumers"] == ["app"] and facts["literal_user"] == []
+    facts = catalog.resolve("postgres", {"variables": {"uri": "DATABASE_URL", "password": "PW"}}, project())
+    assert facts["variables"] == {"user": "POSTGRES_USER", "password": "PW", "uri": "DATABASE_URL"}
+
+
+def test_a_uri_that_nobody_uses_is_refused_and_what_stands_beside_it_may_be_the_servers_own():
+    one = project()
+    one.consumers = lambda variables: {name: {"app"} if name == "DATABASE_URL" else set() for name in variables}
+    entry = {"variables": {"uri": "DATABASE_URL", "password": "POSTGRES_PASSWORD"}}
+    assert catalog.resolve("postgres", entry, one)["consumers"] == ["app"]
+    with pytest.raises(SecretsError, match=r"postgres\.variables\.uri_2: no service of /srv/demo uses OTHER_URL"):
+        catalog.resolve("postgres", {"variables": {"uri": "DATABASE_URL", "uri_2": "OTHER_URL"}}, one)
+    with pytest.raises(SecretsError, match=r"postgres\.variables\.user: no service of /srv/demo uses POSTGRES_USER"):
+        catalog.resolve("postgres", {}, one)
+
+
+def test_a_file_outside_compose_takes_no_uri():
+    job = {"name": "job", "file": "/etc/job.env", "confirm": False, "timeout": 5}
+    entry = {"variables": {"uri": "DATABASE_URL"}, "consumers": [job]}
+    for variables in ({}, {"uri": "DB_URL"}, {"user": "DB_USER"}):
+        with pytest.raises(SecretsError, match="job: a file takes user and password; write variables: {user"):
+            catalog.resolve("postgres", {**entry, "consumers": [{**job, "variables": variables}]}, project())
+    named = {"user": "DB_USER", "password": "DB_PASSWORD"}
+    facts = catalog.resolve("postgres", {**entry, "consumers": [{**job, "variables": named}]}, project())
+    assert facts["files"][0]["variables"] == named
+
+
+ADDRESS = {"host": "db.example.com", "ca": "/ca.pem", "database": "app"}
+
+
+def test_a_server_elsewhere_is_no_service():
+    entry = {"engine": "postgresql", "address": ADDRESS, "admin": "root", "role": "app"}
+    facts = catalog.resolve("app", entry, project())
+    assert facts["address"] == {"host": "db.example.com", "port": 5432, "ca": "/ca.pem"}
+    assert (facts["service"], facts["database"], facts["admin"]) == ("db.example.com:5432", "app", "root")
+    assert facts["server_variables"] == [] and facts["consumers"] == ["app", "postgres"]
+    assert catalog.resolve("app", {**entry, "database": "other"}, project())["database"] == "other"
+    assert catalog.resolve("postgres", {"address": ADDRESS}, project())["engine"] == "postgresql"
+    with pytest.raises(SecretsError, match=r"secrets_catalog\.app: no engine known for a server at an address"):
+        catalog.resolve("app", {"address": ADDRESS}, project())
+    same = {"app": entry, "root": {"engine": "postgresql", "address": ADDRESS, "variables": {"uri": "ROOT_URL"}}}
+    assert catalog.siblings("app", same, project()) == ["root"]
+
+
+def test_an_administrators_variables_need_no_service():
+    one = project()
+    one.consumers = lambda variables: {name: set() for name in variables}
+    entry = {"engine": "postgresql", "address": ADDRESS, "strategy": "single_user"}
+    facts = catalog.resolve("root", entry, one, serves=True)
+    assert facts["unused"] == ["POSTGRES_PASSWORD", "POSTGRES_USER"] and facts["consumers"] == []
+    with pytest.raises(SecretsError, match="no service of /srv/demo uses POSTGRES_PASSWORD"):
+        catalog.resolve("root", entry, one)
+
+
+SERVERS = [
+    service("postgres", "postgres:17", environment=ENVIRONMENT),
+    service("other", "postgres:17", environment=ENVIRONMENT),
+]
+REPORTING = {"service": "postgres", "variables": {"user": "REPORTING_USER", "password": "REPORTING_PASSWORD"}}
+
+
+def test_the_entries_of_one_server_know_one_another():
+    entries = {
+        "postgres": {},
+        "reporting": REPORTING,
+        "other": {"variables": {"uri": "OTHER_URL"}},
+        "lost": {"service": "nowhere", "variables": {"uri": "LOST_URL"}},
+    }
+    assert catalog.siblings("postgres", entries, project(*SERVERS)) == ["reporting"]
+    assert catalog.siblings("reporting", entries, project(*SERVERS)) == ["postgres"]
+    assert catalog.siblings("other", entries, project(*SERVERS)) == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "shared"),
+    [
+        ({"user": "REPORTING_USER"}, "POSTGRES_PASSWORD"),
+        ({"user": "POSTGRES_USER", "password": "X"}, "POSTGRES_USER"),
+        ({"uri": "POSTGRES_PASSWORD"}, "POSTGRES_PASSWORD"),
+    ],
+)
+@pytest.mark.parametrize("server", ["postgres", "other"])
+def test_a_variable_of_two_entries_is_refused(variables, shared, server):
+    entries = {"postgres": {}, "reporting": {"service": server, "variables": variables}}
+    with pytest.raises(SecretsError, match=rf"^secrets_catalog\.postgres\.variables: {shared} is reporting's, too"):
+        catalog.siblings("postgres", entries, project(*SERVERS))
+
+
+@pytest.mark.parametrize(
+    ("user", "more", "role"),
+    [
+        ("", {}, "chat4all"),
+        ("chat4all", {}, "chat4all"),
+        ("reporting", {}, "reporting"),
+        ("chat4all_2", {}, "chat4all"),
+        ("first_1", {"INIT_DB_USER": "first"}, "first"),
+        ("app_1", {}, "app_1"),
+    ],
+)
+def test_the_role_is_the_user_in_env_but_not_one_of_two_that_alternate(user, more, role):
+    facts = {"declared_role": "", "first_user": "chat4all", "variables": {"user": "DB_USER"}}
+    assert catalog.role_of(facts, more, user) == role
+    assert catalog.role_of({**facts, "declared_role": "said"}, more, user) == "said"
+
+
 @pytest.mark.parametrize("kind", ["uuid4", "hex_key", "token"])
 def test_another_kind_has_a_length_of_its_own(kind):
     facts = catalog.resolve("postgres", {"generate": {"kind": kind}}, project())
@@ -459,7 +567,7 @@ def test_a_host_says_which_of_its_services_may_be_the_server():
     ]
     assert catalog.candidates("postgres", {"service": "db9"}, found) == []
     [row] = catalog.candidates("main", {"service": "db", "role": "app"}, found)
-    assert row["named"] and row["role"] == "app"
+    assert row["named"] and row["role"] == "postgres", "its first user; the role is the entry's"
 
 
 def test_a_server_elsewhere_has_its_consumers_here():

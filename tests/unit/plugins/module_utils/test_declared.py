@@ -11,11 +11,13 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.declared import (
     After,
     ServiceOptions,
     checked_catalog,
+    is_uri,
     seconds,
     service_options,
 )
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 
+ADDRESS = {"host": "db.example.com", "ca": "/etc/ssl/certs/ca-certificates.crt"}
 SERVICES = {"gateway": None, "nginx": None}
 
 
@@ -137,6 +139,7 @@ def test_an_entry_is_returned_with_its_durations_in_seconds():
     entry = {
         "engine": "postgresql",
         "service": "db",
+        "database": "app",
         "role": "app",
         "variables": {"user": "DB_USER"},
         "strategy": "single_user",
@@ -146,6 +149,23 @@ def test_an_entry_is_returned_with_its_durations_in_seconds():
         "priority": "critical",
     }
     assert checked_catalog({"postgres": entry}) == {"postgres": {**entry, "interval": 7776000, "grace": 3600}}
+
+
+def test_a_server_elsewhere_has_an_administrator_of_its_own():
+    entries = {
+        "app": {"engine": "postgresql", "address": {**ADDRESS, "port": 5433, "database": "app"}, "admin": "root"},
+        "root": {"engine": "postgresql", "address": {**ADDRESS, "port": 5433}, "strategy": "single_user"},
+    }
+    assert checked_catalog(entries) == entries
+
+
+def test_a_uri_stands_alone_or_beside_user_and_password():
+    for given in ("URL", ["URL"]):
+        assert checked_catalog({"pg": {"variables": {"uri": given}}})["pg"]["variables"] == {"uri": "URL"}
+    variables = {"user": "U", "password": "P", "uri": ["ONE", "TWO"]}
+    found = checked_catalog({"pg": {"variables": variables}})["pg"]["variables"]
+    assert found == {"user": "U", "password": "P", "uri": "ONE", "uri_2": "TWO"}
+    assert [is_uri(part) for part in found] == [False, False, True, True]
 
 
 FILE = {"name": "job", "file": "/a.env"}
@@ -158,9 +178,8 @@ FILE = {"name": "job", "file": "/a.env"}
         ({"post gres": {}}, "secrets_catalog.post gres: a name is made of letters, digits, '_', '-' and '.'"),
         ({"pg": None}, "secrets_catalog.pg: must be a mapping; {} takes every default"),
         ({"pg": "postgresql"}, "secrets_catalog.pg: must be a mapping, for example {}, which takes every default"),
-        ({"pg": {"intervall": "90d"}}, "secrets_catalog.pg.intervall: unknown key; known: api, app_id, ca, callback"),
-        ({"pg": {"address": {}}}, "secrets_catalog.pg.address: unknown key; known: api, app_id, ca, callback"),
-        ({"pg": {1: 2}}, "secrets_catalog.pg.1: unknown key; known: api, app_id, ca, callback"),
+        ({"pg": {"intervall": "90d"}}, "secrets_catalog.pg.intervall: unknown key; known: address, admin, api"),
+        ({"pg": {1: 2}}, "secrets_catalog.pg.1: unknown key; known: address, admin, api"),
         ({"pg": {"engine": "postgre"}}, "secrets_catalog.pg.engine: unknown engine 'postgre'; use instagram, manual"),
         ({"pg": {"engine": ["postgresql"]}}, "secrets_catalog.pg.engine: ['postgresql'] is no text; write it in"),
         ({"pg": {"service": {"a": 1}}}, "secrets_catalog.pg.service: {'a': 1} is no text; write it in quotes"),
@@ -225,6 +244,46 @@ FILE = {"name": "job", "file": "/a.env"}
             {"pg": {"consumers": [{**FILE, "variables": {"user": "A-B"}}]}},
             "secrets_catalog.pg.consumers.0.variables.user: 'A-B' is no name of a variable;",
         ),
+        ({"pg": {"variables": {"uri": "A-B"}}}, "secrets_catalog.pg.variables.uri: 'A-B' is no name of a variable;"),
+        ({"pg": {"variables": {"uri": [5]}}}, "secrets_catalog.pg.variables.uri: 5 is no name of a variable;"),
+        (
+            {"pg": {"variables": {"uri": ["A", "A"]}}},
+            "secrets_catalog.pg.variables: names a variable twice; each holds",
+        ),
+        ({"pg": {"admin": "root"}}, "secrets_catalog.pg.admin: is for a server elsewhere; give address, too, or leave"),
+        (
+            {"pg": {"address": "db"}},
+            "secrets_catalog.pg.address: must be a mapping, for example {host: db.example.com,",
+        ),
+        ({"pg": {"address": {}}}, "secrets_catalog.pg.address.host: is missing; write for example {host: "),
+        ({"pg": {"address": {"host": "db"}}}, "secrets_catalog.pg.address.ca: is missing; write for example {host: "),
+        ({"pg": {"address": {"host": 5}}}, "secrets_catalog.pg.address.host: 5 is no text; write it in quotes"),
+        (
+            {"pg": {"address": {"tls": 5}}},
+            "secrets_catalog.pg.address.tls: unknown key; known: ca, database, host, port",
+        ),
+        (
+            {"pg": {"address": {**ADDRESS, "port": "5432"}}},
+            "secrets_catalog.pg.address.port: '5432' is no port; write a number such as 5432",
+        ),
+        (
+            {"pg": {"address": ADDRESS}},
+            "secrets_catalog.pg.admin: name the entry whose login makes the roles there, or",
+        ),
+        (
+            {"pg": {"address": ADDRESS, "service": "db", "admin": "pg"}},
+            "secrets_catalog.pg: has both service and address; a server is in one place",
+        ),
+        (
+            {"pg": {"address": ADDRESS, "admin": "pg"}, "b": {"address": ADDRESS, "strategy": "single_user"}},
+            "secrets_catalog.pg.admin: pg is no other entry; there are b",
+        ),
+        ({"pg": {"address": ADDRESS, "admin": "c"}}, "secrets_catalog.pg.admin: c is no other entry; there are none"),
+        (
+            {"pg": {"address": ADDRESS, "admin": "b"}, "b": {}},
+            "secrets_catalog.pg.admin: b is not of the same address; name an entry of that server",
+        ),
+        ({"pg": {"database": 5}}, "secrets_catalog.pg.database: 5 is no text; write it in quotes"),
         ({"pg": {"generate": 32}}, "secrets_catalog.pg.generate: must be a mapping, for example {kind: password, "),
         ({"pg": {"generate": {"size": 3}}}, "secrets_catalog.pg.generate.size: unknown key; known: forbidden, kind, "),
     ],

@@ -24,6 +24,7 @@ class Lookalike(Server):
     def __init__(self, **seen) -> None:
         self.seen = {"settings": SETTINGS, "roles": {"app": ROLE}, "members": [], "role_settings": [], "sessions": []}
         self.seen |= {"databases": [{"name": "app", "owner": True, "user": None}], "rules": [], **seen}
+        self.elsewhere = False
         self.docker, self.container, self.own_addresses = DockerCli(Masker(["password"])), "db", ["172.18.0.2"]
 
     def look(self, *_names, **_options) -> Snapshot:
@@ -51,6 +52,50 @@ def test_a_user_whose_time_is_over_gets_no_new_password_in_place():
     server = Lookalike(roles={"app": {**ROLE, "expired": True, "until": "2001-01-01 00:00:00+00"}})
     with pytest.raises(SecretsError, match="VALID UNTIL of app is over"):
         Credential(server, "app", Login("app", "x" * 32), None, None, check_mode=True).present_single_user()
+
+
+RIGHTS = {"name": "rds", "superuser": False, "createrole": True, "replication": False, "sees": True, "ends": True}
+RIGHTS |= {"gives": ["app"], "may_not_set": None}
+
+
+def elsewhere(version: int = 170000, role: dict | None = None, **lacking) -> Credential:
+    server = Lookalike(
+        settings={**SETTINGS, "server_version_num": str(version)},
+        roles={
+            "app": {**ROLE, "superuser": False, "replication": False, "limit": -1, "until": "infinity", **(role or {})}
+        },
+        admin={**RIGHTS, **lacking},
+    )
+    server.elsewhere = True
+    return credential(server)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "said"),
+    [
+        ({"createrole": False}, 'admin: rds lacks on db CREATEROLE: ALTER ROLE "rds" CREATEROLE'),
+        ({"sees": False}, 'admin: rds lacks on db the right to see sessions: GRANT pg_read_all_stats TO "rds"'),
+        ({"ends": False}, 'admin: rds lacks on db the right to end sessions: GRANT pg_signal_backend TO "rds"'),
+        ({"gives": None}, 'admin: rds lacks on db the ADMIN OPTION on app: GRANT "app" TO "rds" WITH ADMIN OPTION'),
+        ({"role": {"superuser": True}}, "owner: app is a superuser, which rds may not give to its logins on db"),
+        ({"role": {"replication": True}}, "owner: app is of the attribute REPLICATION, which rds may not give"),
+        ({"may_not_set": ["log_statement"]}, "owner: app has the setting log_statement, which rds may not give"),
+        ({"name": "app"}, "admin: app is a login of the application on db; give another one"),
+        ({"name": "app_1"}, "admin: app_1 is a login of the application on db; give another one"),
+    ],
+)
+def test_what_an_administrator_elsewhere_may_not_do_is_refused_with_the_way_out(lacking, said):
+    one = elsewhere(**lacking)
+    with pytest.raises(SecretsError) as error:
+        one.present_pair()
+    assert error.value.message.startswith(said) and "\n" not in error.value.message
+
+
+def test_an_administrator_elsewhere_that_may_do_it_needs_no_more():
+    assert "role" in elsewhere().present_pair()["actions"]
+    # Before PostgreSQL 16 CREATEROLE is enough.
+    assert "role" in elsewhere(150000, gives=None).present_pair()["actions"]
+    assert "role" in elsewhere(superuser=True, createrole=False, gives=None).present_pair()["actions"]
 
 
 PLACE = 'psql: error: connection to server at "postgres" (172.18.0.2), port 5432 failed: '

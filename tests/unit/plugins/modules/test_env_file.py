@@ -18,6 +18,7 @@ from ansible_collections.chat4all.secrets.plugins.modules import env_file
 
 VALUES = {"POSTGRES_USER": "chat4all_1", "POSTGRES_PASSWORD": "n3w-$ecret 'value'"}
 DEFAULTS = {
+    "uris": {},
     "replaces": {},
     "fingerprint_key": None,
     "owner": None,
@@ -247,3 +248,62 @@ def test_the_result_holds_no_value_and_its_path_is_readable(tmp_path: Path, monk
     assert KEY.hex() not in json.dumps(result) + repr(logged)
     assert '"chat4all_1"' not in json.dumps(result)
     assert logged
+
+
+LOGIN = "//app_1:n3w~pass.word@"
+URI = {"values": {"DATABASE_URL": LOGIN}, "uris": {"DATABASE_URL": {"template": "postgresql://user:password@db/app"}}}
+
+
+def known(*logins: str) -> dict[str, object]:
+    return {"replaces": {"DATABASE_URL": [fingerprint(KEY, login) for login in logins]}, "fingerprint_key": KEY.hex()}
+
+
+def test_of_a_uri_the_login_alone_is_set(tmp_path: Path) -> None:
+    env = tmp_path / ".env"
+    env.write_text('A=1\nDATABASE_URL="postgresql://app:o%2fld@by-hand:5432/app?x=%20y" # ours\n')
+    result = run(tmp_path, **URI, **known("//app:o%2Fld@"))
+    assert env.read_text() == "A=1\nDATABASE_URL='postgresql://app_1:n3w~pass.word@by-hand:5432/app?x=%20y' # ours\n"
+    assert result["updated"] == ["DATABASE_URL"]
+    assert not run(tmp_path, **URI)["changed"]
+
+
+def test_a_uri_that_has_the_login_already_keeps_its_spelling(tmp_path: Path) -> None:
+    text = "DATABASE_URL=postgresql://app_1:n3w%7epass%2eword@db/app\n"
+    (tmp_path / ".env").write_text(text)
+    (tmp_path / ".env").chmod(0o600)
+    assert not run(tmp_path, **URI)["changed"] and (tmp_path / ".env").read_text() == text
+
+
+@pytest.mark.parametrize("text", ["postgresql://app:by-hand@db/app", "postgresql://nobody", "", "x"])
+def test_a_login_that_somebody_else_has_set_in_a_uri_is_not_overwritten(tmp_path: Path, text: str) -> None:
+    (tmp_path / ".env").write_text(f"DATABASE_URL={text}\n")
+    with pytest.raises(SecretsError, match="somebody else has changed DATABASE_URL"):
+        run(tmp_path, **URI, **known("//app:old@"))
+
+
+def test_a_uri_that_the_file_lacks_is_made_from_the_template(tmp_path: Path) -> None:
+    run(tmp_path, **URI, **known("//app:old@"))
+    assert (tmp_path / ".env").read_text() == "DATABASE_URL='postgresql://app_1:n3w~pass.word@db/app'\n"
+    with pytest.raises(SecretsError, match="holds no DATABASE_URL; write the whole URI"):
+        run(tmp_path, name="other.env", values=URI["values"], uris={"DATABASE_URL": {}})
+    with pytest.raises(SecretsError, match="uris: X has no login in values"):
+        run(tmp_path, values={}, uris={"X": {}})
+    with pytest.raises(SecretsError, match="uris: X must be a dict"):
+        run(tmp_path, values={"X": "a"}, uris={"X": ""})
+
+
+def test_a_login_that_comes_back_is_spelled_as_it_was(tmp_path: Path) -> None:
+    text = "DATABASE_URL='postgresql://app:o%2fl+d@db/app'\n"
+    (tmp_path / ".env").write_text(text)
+    spelling = {"spelling": ["app", "o%2fl+d"]}
+    run(tmp_path, **{**URI, "uris": {"DATABASE_URL": spelling}})
+    assert "n3w" in (tmp_path / ".env").read_text()
+    run(tmp_path, values={"DATABASE_URL": "//app:o%2Fl%2Bd@"}, uris={"DATABASE_URL": spelling})
+    assert (tmp_path / ".env").read_text() == text
+
+
+def test_the_password_of_a_uri_is_a_secret_and_the_rest_is_shown_to_nobody() -> None:
+    uri = {"template": "postgresql://user:password@db/app", "spelling": ["x", "%61%2fb-old"]}
+    params = {"values": {"DATABASE_URL": "//app_1:a%2Fb@"}, "uris": {"DATABASE_URL": uri}}
+    assert set(env_file.secret_values(params)) == {"//app_1:a%2Fb@", "a%2Fb", "a/b", "%61%2fb-old", "a/b-old"}
+    assert env_file.shown({**params, "fingerprint_key": None})["uris"] == {"DATABASE_URL": "(a URI)"}

@@ -56,6 +56,26 @@ def test_the_draft_has_what_can_be_rotated_and_names_the_rest():
     ]
 
 
+def test_uris_are_drafted_alone_where_nobody_has_the_password_in_another_way():
+    one = {"uris": ["DATABASE_URL"], "direct": False, "service": ""}
+    found = [
+        server("postgres", **one),
+        server("db", place="literal", unusual=True, **{**one, "uris": ["A_URL", "B_URL"]}),
+        server("reporting", **{**one, "service": "postgres"}),
+        server("mixed", **{**one, "direct": True}),
+    ]
+    catalog, text = draft_of(found, [])
+    both = {"user": "POSTGRES_USER", "password": "POSTGRES_PASSWORD", "uri": "DATABASE_URL"}
+    assert catalog == {
+        "postgres": {"variables": {"uri": "DATABASE_URL"}},
+        "db": {"engine": "postgresql", "variables": {"uri": ["A_URL", "B_URL"]}},
+        "reporting": {"service": "postgres", "variables": {"uri": "DATABASE_URL"}},
+        "mixed": {"variables": both},
+    }
+    assert yaml.safe_load(text) == {"secrets_catalog": catalog}
+    assert checked_catalog(catalog)["db"]["variables"] == {"uri": "A_URL", "uri_2": "B_URL"}
+
+
 def test_a_draft_without_any_credential_is_a_catalog_too():
     assert yaml.safe_load(draft_of([], ASK[3:])[1]) == {"secrets_catalog": {}}
 

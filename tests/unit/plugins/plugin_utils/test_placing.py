@@ -49,6 +49,11 @@ def test_none_or_two_servers_are_refused_with_the_line_to_add(catalog, servers, 
         placing.homes({"postgres": catalog}, survey(**servers))
 
 
+def test_a_server_elsewhere_is_asked_from_the_first_host():
+    row = {**server("db.example.com:5432"), "anywhere": True}
+    assert home({"postgres": {}}, app1=[row], app2=[row]) == ("app1", "db.example.com:5432")
+
+
 def test_the_catalog_says_which_of_two_it_is():
     both = {"db1": [server("postgres", True)], "db2": [server("postgres", True)]}
     assert home({"postgres": {"host": "db2"}}, **both) == ("db2", "postgres")
@@ -60,6 +65,8 @@ def info(*consumers: str, **more) -> dict:
         "service": "postgres",
         "consumers": list(consumers),
         "env": {"fingerprints": {}},
+        "unused": [],
+        "serves": False,
         "variables": {"user": "U", "password": "P"},
         "literal_user": [],
         "plan": {
