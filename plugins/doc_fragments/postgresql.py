@@ -37,6 +37,10 @@ options:
             server, for example C(/etc/ssl/certs/ca-certificates.crt).
         type: path
         required: true
+      database:
+        description: The database to which O(admin) connects.
+        type: str
+        default: postgres
       network:
         description:
           - The container network from which the server is asked where the host has no C(psql). It is then run in a

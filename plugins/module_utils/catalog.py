@@ -30,6 +30,8 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.engines import (
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.generate import policy
 
+# The database that every PostgreSQL server has for its administrators.
+MAINTENANCE = "postgres"
 AUTHORITY = re.compile(r"//([^/?#\s'\"]+)")
 # Between a login and a path, or with a port; a segment of a path is no host, and host-2 another one.
 HOST = re.compile(r"(?:@([\w.-]+)(?=[:/,?\s]|$)|(?<![\w.:/@-])([\w.-]+)(?=:[0-9]+(?![\w.-])))")

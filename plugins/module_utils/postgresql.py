@@ -1137,6 +1137,7 @@ ADDRESS = {
     "host": {"type": "str", "required": True},
     "port": {"type": "int", "default": 5432},
     "ca": {"type": "path", "required": True},
+    "database": {"type": "str", "default": "postgres"},
     "network": {"type": "str"},
 }
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -1164,7 +1165,7 @@ def connected(params: dict[str, Any], logins: Iterable[Login | None], admins: It
         return Server(reach, [admin, *admins])
     # Whoever gets in would be taken for the administrator: there is but one, which may be on its way to a new password.
     server = Server(reach, [login for login in (admin, *admins) if login and login.user == admin.user])
-    server.database = params["databases"][0]
+    server.database = params["address"]["database"]
     return server
 
 

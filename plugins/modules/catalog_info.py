@@ -287,6 +287,10 @@ def look_up(
             # Where a service is connected that logs in there, our own client may be, too.
             networks = [net for one in containers if one.service in facts["consumers"] for net in one.addresses]
             facts["address"]["network"] = min(networks, default=None)
+            ruler = catalog[facts["admin"] or name]
+            facts["address"]["database"] = (
+                ruler.get("database") or ruler["address"].get("database") or catalog_facts.MAINTENANCE
+            )
         running = next((c for c in containers if c.service == own and c.running), None)
         facts["server"] = {"id": running.id} if running else None
         facts["has_data"] = not own or any(c.service == own for c in containers) or project.has_data(own)

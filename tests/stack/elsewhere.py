@@ -135,7 +135,13 @@ class Elsewhere:
 
     def options(self) -> dict[str, object]:
         """Return the modules' option ``address``."""
-        return {"host": self.address, "port": 5432, "ca": str(self.folder / "ca.pem"), "network": self.network}
+        return {
+            "host": self.address,
+            "port": 5432,
+            "ca": str(self.folder / "ca.pem"),
+            "database": "postgres",
+            "network": self.network,
+        }
 
     def log(self) -> str:
         done = docker("logs", self.name)
