@@ -158,7 +158,8 @@ def clients(
 
     ``hosts``: the addresses of the hosts and of their containers, see ``placed``; ``rolled``: those of the containers after
     the roll-out. The server sees the containers of its own host; of another host's it sees the host alone, since NAT hides
-    them, and whoever was ``skipped`` there goes on with the old value. An address that several other hosts have, as those of Docker's own networks, tells nothing.
+    them, and whoever was ``skipped`` there goes on with the old value. An address that several other hosts have, as those of
+    Docker's own networks, tells nothing.
     """
     home = facts["host"]
     if len(hosts) == 1:
