@@ -292,8 +292,12 @@ class TokenRotation(ManualRotation):
         return f"have a new one issued, and bring it: rotate -e rotate={self.name} -e @FILE"
 
     def todo(self, old: dict[str, Any]) -> str:
+        return f"{self._by(old)}, then: revoke -e revoke={self.name}"
+
+    def _by(self, old: dict[str, Any]) -> str:
+        """Return what a person has to do to end an old token, and by when."""
         by = f" by {old['revoke_after'][:10]}" if old.get("revoke_after") else ""
-        return f"{self.platform.ending}{by}, then: revoke -e revoke={self.name}"
+        return f"{self.platform.ending}{by}"
 
     def _check_logins(self, logins: dict[str, Any], entry: dict[str, Any], facts: dict[str, Any], phase: str) -> None:
         title, current, pending = self.platform.title, logins["current"], logins.get("pending")
@@ -472,7 +476,8 @@ class TokenRotation(ManualRotation):
 
     def _summary(self, entry: dict[str, Any], outcome: dict[str, Any]) -> list[str]:
         old = old_value(entry)
-        facts = {"title": self.server_name, "todo": self.todo(old) if old else ""}
+        todo = f"{self._by(old)}, then: {report.command('revoke', revoke=self.name)}" if old else ""
+        facts = {"title": self.server_name, "todo": todo}
         return report.token_summary({**self.facts, **facts}, outcome)
 
     # -- back
