@@ -33,8 +33,9 @@ test: setup-test ## check, the tests with containers, a part of crash, faults an
 	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider tests/crash tests/canary
 	@tests/quality/molecule
 
-benchmark: setup-test ## the figures of docs/benchmarks.md, into build/benchmark/rotation.json
+benchmark: setup-test ## the figures of docs/benchmarks.md and docs/jwt.md, into build/benchmark
 	@python tests/benchmarks/rotation.py
+	@PYTHONPATH=$(CURDIR)/build/collections python tests/benchmarks/signing_keys.py
 
 crash: setup-demo ## kill rotations at every point and see them recover, about 110 minutes; writes build/crash.json
 	@PYTHONPATH=$(CURDIR)/build/collections python tests/crash/crash.py

@@ -32,6 +32,15 @@ class ActionModule(ActionBase):
                 "end_grace": {"type": "bool", "default": False},
                 "confirmed": {"type": "bool", "default": False},
                 "confirmed_by": {"type": "list", "elements": "str", "default": []},
+                "jwt": {
+                    "type": "dict",
+                    "default": {},
+                    "options": {
+                        "phase": {"type": "str", "choices": ["", "introduce", "promote", "retire"], "default": ""},
+                        "emergency": {"type": "bool", "default": False},
+                        "accept_invalid_tokens": {"type": "bool", "default": False},
+                    },
+                },
                 "opened": {"type": "dict", "default": {}},
                 "accepted": {"type": "dict", "default": {}},
                 "rolled": {"type": "dict", "default": {}},

@@ -16,7 +16,7 @@ import shlex
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ansible_collections.chat4all.secrets.plugins.module_utils import api_tokens
+from ansible_collections.chat4all.secrets.plugins.module_utils import api_tokens, jwt
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Container, Project, Service
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import ServiceOptions, is_uri
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import (
@@ -51,7 +51,12 @@ def resolve(
     knows of the server (see :func:`candidates`); on the server's own host it is empty. There a consumer need not be, nor
     where the credential ``serves`` others as their administrator.
     """
+    if jwt.is_jwt(name, entry):
+        return jwt.resolve(name, entry, project, elsewhere is not None)
     where = f"secrets_catalog.{name}"
+    for key in entry:
+        if key in jwt.OWN_KEYS:
+            raise SecretsError(f"{where}.{key}: with engine jwt alone")
     alone = serverless_engine(name, entry)
     api_tokens.check_keys(alone, entry, where)
     if alone:
@@ -316,7 +321,7 @@ def left_behind(project: Project, server: str, variables: Mapping[str, str], val
 
     These are Compose ``secrets`` with ``file:``. ``values`` is what the env file holds.
     """
-    password = variables.get("password")
+    password = variables.get("password") or variables.get("key")
     if not password:  # within a URI, which no such file is compared with
         return []
     found = []

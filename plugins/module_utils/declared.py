@@ -24,9 +24,11 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.logs import patte
 ENTRY_KEYS = (
     "address",
     "admin",
+    "algorithm",
     "api",
     "app_id",
     "ca",
+    "cache",
     "callback",
     "consumers",
     "database",
@@ -35,18 +37,35 @@ ENTRY_KEYS = (
     "grace",
     "host",
     "interval",
+    "overlap",
     "platform",
     "priority",
     "role",
     "service",
+    "signers",
+    "skew",
     "strategy",
     "token",
+    "token_life",
     "variables",
 )
 SERVICE_KEYS = ("after", "failure_log", "ready_log", "replace", "rerun", "timeout")
 ADDRESS_KEYS = ("ca", "database", "host", "port")
 CONSUMER_KEYS = ("after", "confirm", "file", "host", "name", "timeout", "variables")
-VARIABLE_PARTS = ("account_id", "key", "password", "phone_number_id", "previous", "secret", "uri", "user")
+VARIABLE_PARTS = (
+    "account_id",
+    "jwks",
+    "key",
+    "kid",
+    "password",
+    "phone_number_id",
+    "previous",
+    "secondary",
+    "secret",
+    "uri",
+    "user",
+)
+ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 PRIORITIES = ("critical", "high", "medium", "low")
 REPLACE = ("auto", "start_first", "stop_first")
 
@@ -204,13 +223,18 @@ def _entry(where: str, name: Any, given: Any) -> dict[str, Any]:
         engine_named(entry["engine"], f"{where}.engine")
     _choice(entry, "strategy", where, tuple(TYPES))
     _choice(entry, "priority", where, PRIORITIES)
-    for key in ("interval", "grace"):
+    _choice(entry, "algorithm", where, ALGORITHMS)
+    for key in ("interval", "grace", "overlap", "token_life", "skew", "cache"):
         if key in entry:
             entry[key] = seconds(entry[key], f"{where}.{key}")
     if "address" in entry:
         entry["address"] = _address(entry["address"], f"{where}.address")
         if "service" in entry:
             raise SecretsError(f"{where}: has both service and address; a server is in one place")
+    if "signers" in entry and not (
+        isinstance(entry["signers"], list) and entry["signers"] and all(isinstance(s, str) for s in entry["signers"])
+    ):
+        raise SecretsError(f"{where}.signers: must be a list of services, for example [auth-service]")
     if "variables" in entry:
         entry["variables"] = _variables(entry["variables"], f"{where}.variables")
     if "consumers" in entry:

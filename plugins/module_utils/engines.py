@@ -69,6 +69,21 @@ ENGINES = {
         kind="manual",
         serverless=True,
     ),
+    # The services themselves decide what a token is worth: see jwt.py.
+    "jwt": Engine(
+        name="jwt",
+        modules="",
+        names=r"jwt",
+        variables={"key": "JWT_SIGNING_KEY", "secondary": "JWT_SIGNING_KEY_SECONDARY"},
+        server_user="",
+        default_user="",
+        port=0,
+        strategies=("overlap",),
+        interval=365,
+        priority="critical",
+        kind="jwt",
+        serverless=True,
+    ),
 }
 
 

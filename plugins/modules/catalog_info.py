@@ -294,6 +294,7 @@ def look_up(
         running = next((c for c in containers if c.service == own and c.running), None)
         facts["server"] = {"id": running.id} if running else None
         facts["has_data"] = not own or any(c.service == own for c in containers) or project.has_data(own)
+        facts["in_use"] = any(c.service in facts["consumers"] for c in containers)
         facts["plan"] = catalog_facts.roll_out_plan(
             project,
             containers,
@@ -305,6 +306,7 @@ def look_up(
             [one["name"] for one in facts.get("files", [])],
         )
         facts["left_behind"] = catalog_facts.left_behind(project, own, facts["variables"], present)
+        facts["plan"]["refusals"] = [*facts.pop("objections", []), *facts["plan"]["refusals"]]
         found[name] = present
         credentials[name] = facts
     return credentials, found

@@ -69,6 +69,25 @@ options:
     type: list
     elements: str
     default: []
+  jwt:
+    description: What a run does with a JWT signing key, whose phases follow dates otherwise.
+    type: dict
+    default: {}
+    suboptions:
+      phase:
+        description: The phase that is carried out now; refused where another one comes first, or where it would invalidate
+          live tokens.
+        type: str
+        choices: ["", introduce, promote, retire]
+        default: ""
+      emergency:
+        description: The key is compromised. A new one signs at once, and no other one is accepted.
+        type: bool
+        default: false
+      accept_invalid_tokens:
+        description: With O(jwt.phase), carry it out although live tokens become invalid.
+        type: bool
+        default: false
   opened:
     description: What O(step=open) returned.
     type: dict
@@ -157,7 +176,8 @@ facts:
 phase:
   description: >-
     Where the rotation stands: V(new), V(forward), V(back), V(revoke) (all is done but the old value's end),
-    V(revoke_first) (the grace of an earlier value is over), V(grace) (it is not) or V(waits) (a person has to confirm).
+    V(revoke_first) (the grace of an earlier value is over), V(grace) (it is not), V(waits) (a person has to confirm) or
+    V(ended) (nothing is left to do, or due).
   returned: O(step=open)
   type: str
 rotation:

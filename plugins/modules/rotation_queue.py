@@ -36,8 +36,8 @@ options:
     required: true
   kind:
     description:
-      - Leave out the credentials of any other kind. That is V(db) (those with a database server), V(manual), V(webhook), or
-        V(token), of which those without a new token are left out, too.
+      - Leave out the credentials of any other kind. That is V(db) (those with a database server), V(jwt), V(manual), V(webhook),
+        or V(token), of which those without a new token are left out, too.
     type: str
 """
 

@@ -13,7 +13,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 
 # What one host has of a credential; see ``placed``.
 Place = dict[str, Any]
-PLACE_FACTS = ("consumers", "env", "unused")
+PLACE_FACTS = ("consumers", "env", "unused", "in_use", "signers", "used_by", "variables")
 
 
 def homes(catalog: Mapping[str, Any], surveys: Mapping[str, dict[str, Any]]) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -129,7 +129,11 @@ def _plan(infos: Sequence[tuple[str, dict[str, Any]]], name: str) -> dict[str, A
 
 def _place(host: str, info: dict[str, Any], facts: dict[str, Any]) -> Place:
     """Return what one host has of a credential."""
-    return {"host": host, "env_file": info["project"]["env_file"], **{key: facts[key] for key in PLACE_FACTS}}
+    return {
+        "host": host,
+        "env_file": info["project"]["env_file"],
+        **{key: facts[key] for key in PLACE_FACTS if key in facts},
+    }
 
 
 def needless(place: Place) -> set[str]:

@@ -18,6 +18,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 from ansible_collections.chat4all.secrets.plugins.module_utils.generate import generate
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import person
 from ansible_collections.chat4all.secrets.plugins.module_utils.uris import parse
+from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_rotation
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, now, owner
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.report import command
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import changed_by_hand, old_value
@@ -141,7 +142,12 @@ class Provisioning:
             if not entry:  # only under --check, on a store that does not exist yet
                 continue
             for host, place in deployment.places(facts):
-                slot = deployment.published(facts, entry, place)
+                signing = facts["engine"] == "jwt"
+                if signing:
+                    slots = jwt_rotation.published_at(deployment, place, entry)
+                    slot = None if slots is None else "current"
+                else:
+                    slot = deployment.published(facts, entry, place)
                 if slot is None and self.arguments["drift"] != "replace":
                     where = f" on {host.name}" if deployment.is_spread else ""
                     raise SecretsError(
@@ -150,6 +156,9 @@ class Provisioning:
                     )
                 own = {"path": place["env_file"], "values": {}, "uris": {}}
                 _host, write = writes.setdefault(host.name, (host, own))
+                if signing:
+                    write["values"].update(jwt_rotation.values_at(place, slots or entry))
+                    continue
                 write["values"].update(deployment.env_values(facts, entry, entry[slot or "current"], place))
                 write["uris"].update(deployment.uris(facts, entry, entry[slot or "current"], place))
         results = deployment.publish(list(writes.values()), example=True, gitignore=True)
@@ -188,6 +197,9 @@ class Provisioning:
     def entry_for(self, facts: dict[str, Any], found: dict[str, str], accepting: bool = False) -> dict[str, Any]:
         """Return what the store shall hold of a credential."""
         entry = self.deployment.stored(facts["name"])
+        if facts["engine"] == "jwt":
+            known = entry.get("current") and not (accepting and jwt_rotation.drifted(self.deployment, facts, entry))
+            return entry if known else jwt_rotation.first_entry(facts, found)
         if not entry.get("current"):
             entry = {"engine": facts["engine"], "role": facts["role"], "current": self._first_value(facts, found)}
         elif self.arguments["drift"] != "refuse" and not self.deployment.published(facts, entry):

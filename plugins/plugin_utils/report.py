@@ -257,6 +257,30 @@ def webhook_summary(facts: dict[str, Any], title: str, outcome: dict[str, Any]) 
     return [*lines, f"  To do: {todo}."]
 
 
+def jwt_plan(
+    facts: dict[str, Any], project: dict[str, Any], host: str, phase: str, order: list[list[str]], effect: str
+) -> list[str]:
+    """Return the plan of one phase of a signing key; ``order``: the services in the groups that follow each other."""
+    lines = _plan_title(f"{facts['name']} {phase}", project)
+    rows = [lines, *field("effect", effect)]
+    rows += field("publish", f"{project['env_file']} on {host}: " + ", ".join(sorted(facts["variables"].values())))
+    rows.append("  roll out")
+    number = 0
+    for group in order:
+        for wave in facts["plan"]["waves"]:
+            mine = [service for service in wave if service["service"] in group]
+            number += bool(mine)
+            for index, service in enumerate(mine):
+                rows.append(_plan_row(number if index == 0 else None, service, None))
+    return rows
+
+
+def jwt_summary(head: str, seconds: float, gaps: dict[str, float], lines: list[str]) -> list[str]:
+    """Return what one phase of a signing key ends with."""
+    gap = ", ".join(f"{name} {duration(length)}" for name, length in gaps.items()) or "none"
+    return [f"{head}   {duration(seconds)}   gaps: {gap}", *(f"  {line}" for line in lines)]
+
+
 def stopped(name: str, step: str, reason: str, fields: Iterable[tuple[str, str]]) -> list[str]:
     """Return the block with which every failure ends; customer impact comes first in ``fields``."""
     lines = textwrap.wrap(

@@ -87,6 +87,8 @@ def phase_of(entry: dict[str, Any]) -> str:
 
 def is_unfinished(entry: dict[str, Any]) -> bool:
     """Tell whether a rotation of this entry was begun and has not ended."""
+    if entry.get("engine") == "jwt":
+        return "target" in entry
     return bool(entry) and phase_of(entry) in ("forward", "back", "revoke")
 
 

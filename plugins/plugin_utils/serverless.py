@@ -21,6 +21,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.platforms.webhook
 from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import unseal
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, now
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.jwt_rotation import JwtRotation
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import (
     Rotation,
     is_unfinished,
@@ -593,6 +594,7 @@ ROTATIONS: dict[str, type[Rotation]] = {
     "": Rotation,
     "manual": ManualRotation,
     "webhook": WebhookRotation,
+    "jwt": JwtRotation,
     **dict.fromkeys(PLATFORMS, TokenRotation),
 }
 

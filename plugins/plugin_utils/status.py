@@ -12,7 +12,7 @@ from typing import Any
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import PRIORITIES
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import person
-from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
+from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_rotation, report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, is_gone, now
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.outside import Outside, waits_for
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, old_value, phase_of, record_of
@@ -72,7 +72,7 @@ class Status:
         if lock and record and lock["rotation"] == record["rotation"] and not is_gone(lock["owner"]):
             at = record.get("step", "open").replace("_", " ")
             return {**row, "needs": False, "now": f"running, after {at}: {person(lock['owner'])}"}
-        unfinished = bool(entry.get("pending")) or bool(record)
+        unfinished = bool(entry.get("pending") or entry.get("target") or record)
         row["last"] = "STOPPED" if unfinished else "ok"
         state = self._now(facts, entry, stale, record)
         outcome = memory["outcomes"].get(name, {}).get("result", "ok")
@@ -82,19 +82,27 @@ class Status:
             row["last"] = "STOPPED"
             state += f"; the last rotation {outcome.replace('_', ' ')}; rerun retries"
         overdue = due.total_seconds() < 0
-        old_must_end = phase_of(entry) in ("revoke", "revoke_first", "waits") or bool(waits_for(old_value(entry) or {}))
+        by_schedule = facts["engine"] == "jwt"
+        old_must_end = not by_schedule and (
+            phase_of(entry) in ("revoke", "revoke_first", "waits") or bool(waits_for(old_value(entry) or {}))
+        )
         if overdue:
-            state += f"; OVERDUE -> rotate -e rotate={name}"
-        elif due.total_seconds() < facts["interval"] * SOON:
+            state += "; OVERDUE" + ("" if by_schedule else f" -> rotate -e rotate={name}")
+        elif not by_schedule and due.total_seconds() < facts["interval"] * SOON:
             state += "; due soon"
         return {
             **row,
             "now": state,
-            "needs": overdue or old_must_end or row["last"] == "STOPPED" or "DRIFT" in state or "cannot" in state,
+            "needs": overdue
+            or old_must_end
+            or row["last"] == "STOPPED"
+            or any(word in state for word in ("DRIFT", "cannot", "LATE")),
         }
 
     def _now(self, facts: dict[str, Any], entry: dict[str, Any], stale: set[str], record: dict[str, Any]) -> str:
         name = facts["name"]
+        if facts["engine"] == "jwt":
+            return jwt_rotation.state_of(self.deployment, facts, entry, stale, record)
         if entry.get("pending"):
             in_place = facts["strategy"] == "single_user"
             way = "services without the new password may be refused" if in_place else "services work"

@@ -149,14 +149,14 @@ class Document:
             raise SecretsError(f"{where} must be a mapping")
         if not isinstance(entry.get("role", ""), str):
             raise SecretsError(f"{where}.role must be a string; put it in quotes")
-        for slot in ("current", "pending", "previous", "admin"):
+        for slot in ("current", "pending", "previous", "admin", "next", "spare"):
             value = entry.get(slot) or {}
             if not isinstance(value, dict):
                 raise SecretsError(f"{where}.{slot} must be a mapping")
             for part in ("user", "password"):
                 if not isinstance(value.get(part, ""), str) or (value and part not in value):
                     raise SecretsError(f"{where}.{slot}.{part} must be a string; put it in quotes")
-            for part in ("created", "revoke_after"):
+            for part in ("created", "revoke_after", "introduced", "replaced"):
                 if part in value and not _is_date(value[part]):
                     raise SecretsError(f"{where}.{slot}.{part} must be a date such as 2026-01-01T03:10:03+00:00")
 

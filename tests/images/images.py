@@ -55,6 +55,7 @@ IMAGES = (
     Image("chat4all-test/consumer:1", "consumer", demo=True),
     Image("chat4all-test/haproxy:1", "haproxy", official="haproxy:3.0", demo=True),
     Image("chat4all-test/postgres:17", "postgres", "trixie", {"POSTGRES": "17"}, "postgres:17", demo=True),
+    Image("chat4all-test/jwt:1", "jwt"),
     Image("chat4all-test/postgres:15", "postgres", "bookworm", {"POSTGRES": "15"}, "postgres:15"),
     Image("chat4all-test/machine:1", "machine"),
     # Debian has no PostgreSQL 16: this one exists where images can be pulled.
