@@ -100,7 +100,7 @@ def test_no_login_is_refused_while_three_hosts_and_a_file_on_one_of_them_move(ma
     before = machines.refused()
     said = plays.rotate()
     assert "refused logins 0" in said
-    assert "4 files, on db1, app1, app2" in said
+    assert "4 files, on app1, app2, db1" in said
     assert re.search(r"app2\s+roll out\s+job: cp /etc/job.env /etc/job.seen", said)
     new = stored(plays)
     assert machines.run("app2", "cat /etc/job.seen").split() == [f"U={new.user}", f"P={new.password}"]
