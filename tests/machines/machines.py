@@ -11,10 +11,12 @@ its own. All log in some ten times a second.
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import subprocess
 import time
+import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -105,7 +107,8 @@ class Machines:
     """The three machines, their network and the key with which they are reached. Use it as a context manager."""
 
     def __init__(self, name: str, folder: Path) -> None:
-        self.name = f"chat4all-machines-{name}"
+        # Another checkout may run the same test at the same time.
+        self.name = f"chat4all-machines-{name}-{zlib.crc32(os.fsencode(__file__)):x}"
         self.folder = folder
         self.addresses: dict[str, str] = {}
 
