@@ -5,15 +5,19 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from types import SimpleNamespace
 
 import pytest
 import yaml
+from ansible.parsing.vault import VaultSecret
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import checked_catalog
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
-from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
+from ansible_collections.chat4all.secrets.plugins.plugin_utils import adopting, report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.adopting import DRAFT, Adoption, draft_of, together
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.store import Store
 
 
 def server(name, engine="postgresql", **more):
@@ -173,3 +177,71 @@ def test_a_platforms_token_is_drafted_as_one():
     assert catalog == {"telegram": {}} and "# WHATSAPP_API_TOKEN" in text
     seen = "\n".join(report.findings({"found": [], "ask": ask, "warn": []}, "db1"))
     assert "a token of telegram -> written as engine: telegram" in seen
+
+
+def locked_out(tmp_path, status="accepted", env=None):
+    """Adoption of a deployment whose store was made with another vault password; and what is said and done."""
+    path = tmp_path / ".secrets-store.yml"
+    old = Store.open(str(path), [("default", VaultSecret(b"lost"))])
+    old.change(lambda credentials: credentials.update(postgres={"current": {"user": "app", "password": "then"}}))
+    one = Deployment.__new__(Deployment)
+    one.arguments = {"store": {"path": str(path)}, "catalog": {"postgres": {}}, "project_dir": "/srv"}
+    one.action = SimpleNamespace(_loader=SimpleNamespace(_vault=SimpleNamespace(secrets=[("x", VaultSecret(b"new"))])))
+    one.check_mode, one._store = False, None
+    done = []
+    one.require_discretion = lambda: None
+    one.line = lambda _step, text: done.append(text)
+    facts = {"name": "postgres", "engine": "postgresql", "role": "app", "service": "postgres", "has_data": True}
+    facts |= {"variables": {"user": "DB_USER", "password": "DB_PASS"}, "server_variables": []}
+    found = {"DB_USER": "app_2", "DB_PASS": "now"} if env is None else env
+    one.values_found = lambda: ({"credentials": {"postgres": facts}}, {"postgres": found})
+    one.memory = lambda: {"records": [{"rotation": "r-1", "credential": "postgres"}]}
+    one.take = lambda holder, **_given: done.append(f"take {holder['rotation']}")
+    one.release = lambda holder, **_given: done.append(f"release {holder['rotation']}")
+    adopting.Provisioning.log_in = lambda *_arguments: {"status": status, "reason": "because"}
+    return Adoption(one, {}), path, done
+
+
+@pytest.fixture
+def kept_log_in(monkeypatch):
+    monkeypatch.setattr(adopting.Provisioning, "log_in", None)
+
+
+def test_a_store_that_nobody_can_open_is_kept_aside_and_a_new_one_has_what_env_has(tmp_path, kept_log_in):
+    one, path, done = locked_out(tmp_path)
+    old = path.read_bytes()
+    assert one.reseal() == {"changed": True}
+    new = Store.open(str(path), [("x", VaultSecret(b"new"))])
+    assert {key: new.entry("postgres")["current"][key] for key in ("user", "password")} == {
+        "user": "app_2",
+        "password": "now",
+    }
+    [aside] = [name for name in os.listdir(tmp_path) if re.fullmatch(r"\.secrets-store\.yml\.\d{8}T\d{6}Z", name)]
+    assert (tmp_path / aside).read_bytes() == old and stat.S_IMODE((tmp_path / aside).stat().st_mode) == 0o600
+    calls = [text for text in done if text.startswith(("take", "release"))]
+    assert calls == ["take r-1", "release r-1", "take provision", "release provision"]
+    assert one.reseal() == {"changed": False}
+
+
+@pytest.mark.parametrize(
+    ("status", "env", "message"),
+    [
+        ("rejected", None, "holds no value that its server accepts; nothing was changed"),
+        ("unknown", None, "postgres cannot be asked: because; nothing was changed"),
+        ("accepted", {}, "holds no value that its server accepts; nothing was changed"),
+    ],
+)
+def test_a_store_is_not_given_up_for_nothing(tmp_path, kept_log_in, status, env, message):
+    one, path, done = locked_out(tmp_path, status, env)
+    old, names = path.read_bytes(), sorted(os.listdir(tmp_path))
+    with pytest.raises(SecretsError, match=message):
+        one.reseal()
+    assert path.read_bytes() == old and sorted(os.listdir(tmp_path)) == names
+    assert not [text for text in done if text.startswith("take")]
+
+
+def test_a_store_that_opens_is_left_alone(tmp_path, kept_log_in):
+    one, path, _done = locked_out(tmp_path)
+    one.deployment.action._loader._vault.secrets = [("default", VaultSecret(b"lost"))]
+    before = path.read_bytes()
+    assert one.reseal() == {"changed": False} and path.read_bytes() == before
