@@ -289,7 +289,8 @@ def _outside(
         }
         # A file takes user and password apart, wherever the credential's own variables have them.
         wanted, known = {**own, **given_names}, {"user", "password"} if any(map(is_uri, variables)) else set(variables)
-        if "password" not in wanted or any(map(is_uri, wanted)):
+        needed = {"user", "password"} if strategy == "pair" else {"password"}
+        if needed - set(wanted) or any(map(is_uri, wanted)):
             raise SecretsError(
                 f"{where}: {name}: a file takes user and password; write variables: {{user: …, password: …}}"
             )

@@ -509,6 +509,13 @@ def test_what_cannot_be_a_consumer_outside_compose_is_refused(entry, said):
     assert error.value.message.startswith("secrets_catalog.postgres.consumers: " + said)
 
 
+@pytest.mark.parametrize("names", [{}, {"password": "P"}, {"user": "U", "password": "P", "uri": "URL"}])
+def test_beside_a_uri_a_file_of_a_pair_takes_user_and_password(names):
+    entry = {"variables": {"uri": "DATABASE_URL"}, "consumers": [{**FILE, "variables": names}]}
+    with pytest.raises(SecretsError, match="consumers: job: a file takes user and password"):
+        outside(entry)
+
+
 def test_a_consumer_outside_compose_may_be_skipped():
     found = project(service("app"))
     assert catalog.roll_out_plan(found, [], "postgres", ["app"], {}, ["job"], files=["job"])["waves"]
