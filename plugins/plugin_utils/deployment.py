@@ -26,7 +26,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.engines import IN
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import unseal
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import LEASE, boot_id, person
-from ansible_collections.chat4all.secrets.plugins.module_utils.uris import login_part
+from ansible_collections.chat4all.secrets.plugins.module_utils.uris import login_part, parse
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.hosts import Host, everywhere, members, on_host
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.placing import (
@@ -326,13 +326,20 @@ class Deployment:
     def _agreed(self, facts: dict[str, Any], opened: dict[str, dict[str, dict[str, str]]]) -> dict[str, str]:
         """Return what all hosts' ``.env`` hold of a credential: first of all, what is not the store's.
 
-        Of what the store does not know yet they have to agree.
+        Of what the store does not know yet they have to agree; of a URI that is the login, since each host may reach the
+        server by a name of its own.
         """
         name, found, origin = facts["name"], dict[str, str](), dict[str, str]()
+        uris = {variable for part, variable in facts["variables"].items() if is_uri(part)}
+
+        def value_of(variable: str, text: str) -> str:
+            return parse(text, f".env: {variable}").login if variable in uris else text
+
         entry = self.stored(name)
         for place in sorted(places(facts), key=lambda place: bool(self.published(facts, entry, place))):
             for variable, value in opened[place["host"]][name].items():
-                if found.setdefault(variable, value) != value and not entry:
+                known = value_of(variable, found.setdefault(variable, value))
+                if known != value_of(variable, value) and not entry:
                     raise SecretsError(
                         f"{name}: .env holds another {variable} on {place['host']} than on {origin[variable]}, and "
                         "nobody knows which is right; make them the same"

@@ -167,3 +167,30 @@ def test_work_on_one_host_does_not_keep_another_from_ending_and_a_lost_host_come
     with pytest.raises(Unreachable, match="app1"):
         everywhere([Memory("db1"), Memory("app1", lost=True), Memory("app2")], work)
     assert done == ["app2"]
+
+
+URI = "postgresql://app:{}@{}/app"
+
+
+def agreed(monkeypatch, *held: dict[str, str]) -> dict[str, str]:
+    found = deployment()
+    monkeypatch.setattr(found, "stored", lambda _name: {})
+    hosts = [f"app{number}" for number in range(len(held))]
+    facts = {
+        "name": "app",
+        "variables": {"user": "U", "password": "P", "uri": "URL"},
+        "places": [{"host": host, "env": {"fingerprints": {}}} for host in hosts],
+    }
+    return found._agreed(facts, {host: {"app": one} for host, one in zip(hosts, held, strict=True)})
+
+
+def test_hosts_have_to_agree_about_what_the_store_does_not_know(monkeypatch):
+    assert agreed(monkeypatch, {"P": "a"}, {"U": "app"}, {"P": "a"}) == {"P": "a", "U": "app"}
+    with pytest.raises(SecretsError, match=r"app: .env holds another P on app1 than on app0"):
+        agreed(monkeypatch, {"P": "a"}, {"P": "b"})
+
+
+def test_of_a_uri_hosts_have_to_agree_about_the_login_alone(monkeypatch):
+    assert agreed(monkeypatch, {"URL": URI.format("a", "db")}, {"URL": URI.format("a", "10.0.0.1")})
+    with pytest.raises(SecretsError, match="another URL on app1"):
+        agreed(monkeypatch, {"URL": URI.format("a", "db")}, {"URL": URI.format("b", "db")})
