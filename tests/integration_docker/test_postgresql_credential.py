@@ -22,7 +22,8 @@ from ansible_collections.chat4all.secrets.plugins.module_utils import state
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.generate import generate, scram_sha_256
 from ansible_collections.chat4all.secrets.plugins.module_utils.masking import encoded_forms
-from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql import conninfo, identifier, literal
+from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql import identifier, literal
+from ansible_collections.chat4all.secrets.plugins.module_utils.postgresql_reach import conninfo
 from ansible_collections.chat4all.secrets.plugins.modules import postgresql_credential, postgresql_credential_info
 from images import versions
 
