@@ -27,7 +27,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import unseal
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import LEASE, boot_id, person
 from ansible_collections.chat4all.secrets.plugins.module_utils.uris import login_part, parse
-from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
+from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_keys, report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.hosts import Host, everywhere, members, on_host
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.placing import (
     Place,
@@ -450,6 +450,11 @@ class Deployment:
     # -- .env
 
     @staticmethod
+    def to_publish(facts: dict[str, Any], entry: dict[str, Any], label: str) -> dict[str, Any]:
+        """Return what is published under a label of ``published``: a slot, or the signing keys together."""
+        return dict(jwt_keys.state(entry, label)) if jwt_keys.has_keys(facts) else entry[label]
+
+    @staticmethod
     def slot_values(facts: dict[str, Any], slot: dict[str, Any]) -> dict[str, str]:
         """Return what the credential's variables hold where a slot is published; of a URI that is its login."""
         return {
@@ -470,8 +475,11 @@ class Deployment:
     ) -> dict[str, str]:
         """Return the variables of ``.env`` that hold a slot's values, and those of the server's first start.
 
+        Of signing keys ``slot`` is all of them, see ``to_publish``.
         What no service uses is kept in step where it is there, and not put there.
         """
+        if place and jwt_keys.has_keys(facts):
+            return jwt_keys.values_at(place, slot)
         away = place is not None and place["host"] != facts["host"]
         left_out = needless(place) if place else set()
         before = self._value_before(facts, entry, slot)
@@ -514,18 +522,27 @@ class Deployment:
         and ``None`` where any host's holds others.
         """
         wanted = [place] if place else places(facts)
-        found = [self._published(facts, entry, one["env"]["fingerprints"]) for one in wanted]
+        found = [self._published(facts, entry, one) for one in wanted]
         return found[0] if all(found) else None
 
-    def _published(self, facts: dict[str, Any], entry: dict[str, Any], fingerprints: dict[str, str]) -> str | None:
-        for label in ("current", "pending", "dropped"):
-            slot = entry.get(label)
-            if slot and all(
-                fingerprints.get(variable) in (None, self.store.fingerprint(value))
-                for variable, value in self.slot_values(facts, slot).items()
-            ):
+    def _published(self, facts: dict[str, Any], entry: dict[str, Any], place: Place) -> str | None:
+        fingerprints = place["env"]["fingerprints"]
+        for label, values in self._states_of(facts, entry, place):
+            if all(fingerprints.get(name) in (None, self.store.fingerprint(value)) for name, value in values.items()):
                 return label
         return None
+
+    def _states_of(
+        self, facts: dict[str, Any], entry: dict[str, Any], place: Place
+    ) -> Iterator[tuple[str, dict[str, str]]]:
+        """Return all that a host's ``.env`` may hold of a credential, and what that is called."""
+        if jwt_keys.has_keys(facts):
+            states = [(label, jwt_keys.state(entry, label)) for label in jwt_keys.STATES]
+            yield from ((label, jwt_keys.complete(place, slots)) for label, slots in states if slots)
+            return
+        for label in ("current", "pending", "dropped"):
+            if entry.get(label):
+                yield label, self.slot_values(facts, entry[label])
 
     def publish(self, writes: list[tuple[Host, dict[str, Any]]], **arguments: Any) -> list[dict[str, Any]]:
         """Write values to the projects' env files, each in one atomic rename; returns what was done on each host.

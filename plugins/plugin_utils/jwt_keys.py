@@ -24,6 +24,19 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.jwt import SYMMET
 
 RSA_BITS = 3072
 SLOTS = ("current", "next", "previous", "spare")
+# What ``.env`` may hold: the keys as they are, as a phase under way wants them, as one wanted them that was cut short.
+STATES = ("current", "target", "dropped")
+
+
+def has_keys(facts: Mapping[str, Any]) -> bool:
+    """Tell whether a credential is a signing key, whose slots are published together."""
+    return "key" in facts["variables"]
+
+
+def state(entry: Mapping[str, Any], label: str) -> Mapping[str, Any]:
+    """Return the slots that one of the states publishes; empty where there is none such."""
+    found: Mapping[str, Any] = entry if label == "current" else entry.get(label) or {}
+    return found if found.get("current") else {}
 
 
 def make(algorithm: str) -> dict[str, str]:
@@ -34,22 +47,38 @@ def make(algorithm: str) -> dict[str, str]:
     return imported(_private_pem(algorithm), algorithm)
 
 
-def imported(text: str, algorithm: str, document: str = "") -> dict[str, str]:
+def imported(text: str, algorithm: str, document: str = "", kid: str = "") -> dict[str, str]:
     """Return a key that is in use already as a slot; raises for one that is not the algorithm's.
 
-    ``document``: the JWKS document that verifiers have, whose id for the key stays.
+    Its id stays: the one in ``document``, the JWKS document that verifiers have, or ``kid``, with which signers sign.
     """
     if algorithm in SYMMETRIC:
         return {"user": f"k-{secrets.token_hex(4)}", "password": text, "algorithm": algorithm}
     jwk = public_jwk(text, algorithm)
+    known = _keys_of(document)
+    ids = [key.get("kid") for key in known if _is(key, jwk)]
+    if known and not ids:
+        raise SecretsError("the JWKS document beside it lacks its public key; put that in, or empty the variable")
+    return {"user": (ids and ids[0]) or kid or thumbprint(jwk), "password": text, "algorithm": algorithm}
+
+
+def others(text: str, algorithm: str, document: str) -> list[str]:
+    """Return the ids of the keys that a JWKS document has beside that one; of them nothing else is known."""
+    known = _keys_of(document)
+    jwk = public_jwk(text, algorithm) if known else {}
+    return [str(key.get("kid") or "unnamed") for key in known if not _is(key, jwk)]
+
+
+def _keys_of(document: str) -> list[dict[str, Any]]:
     try:
-        known = json.loads(document)["keys"] if document else []
-        ids = [key.get("kid") for key in known if all(key.get(part) == value for part, value in jwk.items())]
-    except (ValueError, TypeError, KeyError, AttributeError):
+        keys: list[dict[str, Any]] = [dict(key) for key in json.loads(document)["keys"]] if document else []
+    except (ValueError, TypeError, KeyError):
         raise SecretsError("the JWKS document beside it is none; empty it, or mend it") from None
-    if len(known) > len(ids):
-        raise SecretsError("the JWKS document beside it has other keys, too; take them out once their tokens are dead")
-    return {"user": (ids and ids[0]) or thumbprint(jwk), "password": text, "algorithm": algorithm}
+    return keys
+
+
+def _is(key: Mapping[str, Any], jwk: Mapping[str, str]) -> bool:
+    return all(key.get(part) == value for part, value in jwk.items())
 
 
 def _private_pem(algorithm: str) -> str:
@@ -121,12 +150,15 @@ def _base64url(data: bytes) -> str:
 
 
 def values(variables: Mapping[str, str], slots: Mapping[str, Any]) -> dict[str, str]:
-    """Return what the variables of ``.env`` hold for these slots."""
+    """Return what the variables of ``.env`` hold for these slots.
+
+    A document that was imported stays as it is, to the letter, until a phase has other keys.
+    """
     current = slots["current"]
     beside = [slots[label] for label in ("next", "previous") if slots.get(label)]
     found = {variables["key"]: current["password"]}
     if "jwks" in variables:
-        found[variables["jwks"]] = jwks(current, *beside)
+        found[variables["jwks"]] = slots.get("document") or jwks(current, *beside)
         if "kid" in variables:
             found[variables["kid"]] = current["user"]
     else:
@@ -134,3 +166,17 @@ def values(variables: Mapping[str, str], slots: Mapping[str, Any]) -> dict[str, 
         if second:
             found[variables["secondary"]] = second[0]["password"]
     return found
+
+
+def values_at(place: Mapping[str, Any], slots: Mapping[str, Any]) -> dict[str, str]:
+    """Return the values of the variables that services of a host use: a private key is only where somebody signs."""
+    used = {variable for part, variable in place["variables"].items() if place["used_by"][part]}
+    found = values(place["variables"], slots)
+    return {variable: value for variable, value in found.items() if variable in used}
+
+
+def complete(place: Mapping[str, Any], slots: Mapping[str, Any]) -> dict[str, str]:
+    """Return the values of a host's variables; a second key that there is none of is empty."""
+    secondary = place["variables"].get("secondary")
+    empty = {secondary: ""} if secondary and place["used_by"]["secondary"] else {}
+    return {**empty, **values_at(place, slots)}

@@ -28,7 +28,7 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.hosts import Host, Unreachable, everywhere
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.jwt_schedule import EMERGENCY
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.placing import Place
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, record_of
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, record_of, untested
 
 # The parts of a key's variables that a phase changes: those who use none of them are left alone.
 CHANGED = {
@@ -60,39 +60,9 @@ def roll_out_order(place: Mapping[str, Any], phase: str) -> tuple[list[str], lis
     return (signing, others) if phase == "promote" else (others, signing)
 
 
-def values_at(place: Mapping[str, Any], slots: Mapping[str, Any]) -> dict[str, str]:
-    """Return the values of the variables that services of a host use: a private key is only where somebody signs."""
-    used = {variable for part, variable in place["variables"].items() if place["used_by"][part]}
-    found = jwt_keys.values(place["variables"], slots)
-    return {variable: value for variable, value in found.items() if variable in used}
-
-
-def complete(place: Mapping[str, Any], slots: Mapping[str, Any]) -> dict[str, str]:
-    """Return the values of a host's variables; a second key that there is none of is empty."""
-    secondary = place["variables"].get("secondary")
-    empty = {secondary: ""} if secondary and place["used_by"]["secondary"] else {}
-    return {**empty, **values_at(place, slots)}
-
-
-def published_at(
-    deployment: Deployment, place: Mapping[str, Any], entry: Mapping[str, Any]
-) -> Mapping[str, Any] | None:
-    """Return the slots whose values a host's ``.env`` holds: the entry's own, or those of a phase under way.
-
-    A variable that it lacks contradicts nothing.
-    """
-    fingerprint, found = deployment.store.fingerprint, place["env"]["fingerprints"]
-    for slots in (entry, entry.get("target"), entry.get("dropped")):
-        if slots and all(
-            found.get(variable) in (None, fingerprint(value)) for variable, value in complete(place, slots).items()
-        ):
-            return slots
-    return None
-
-
 def drifted(deployment: Deployment, facts: dict[str, Any], entry: Mapping[str, Any]) -> list[str]:
     """Return the hosts whose ``.env`` holds other keys than the store."""
-    return [host.name for host, place in deployment.places(facts) if not published_at(deployment, place, entry)]
+    return [host.name for host, place in deployment.places(facts) if not deployment.published(facts, entry, place)]
 
 
 def spare_key(algorithm: str, date: str) -> dict[str, str]:
@@ -118,10 +88,17 @@ def first_entry(facts: dict[str, Any], found: Mapping[str, str]) -> dict[str, An
         return entry
     try:
         document = found.get(variables.get("jwks", ""), "")
-        current = {**jwt_keys.imported(given, algorithm, document), "created": date, "imported": True}
+        kid = found.get(variables.get("kid", ""), "")
+        current = {**jwt_keys.imported(given, algorithm, document, kid), "created": date, "imported": True}
+        beside = jwt_keys.others(given, algorithm, document)
     except SecretsError as error:
         raise SecretsError(f"{facts['name']}: {variables['key']}: {error.message}") from None
     entry = {"engine": "jwt", "current": current}
+    if document:
+        entry["document"] = document
+    if beside:
+        # Their private keys are nobody's here: they are verified with until the last of their tokens is dead.
+        entry["previous"] = {"user": beside[0], "password": "", "created": date, "imported": True, "replaced": date}
     second = found.get(variables.get("secondary", ""), "")
     if second and second != given:
         # Whatever it is, a new one that was never promoted or an old one: nobody signs with it now.
@@ -148,6 +125,9 @@ class JwtRotation(Rotation):
         if target["rotation"] != self.id:
             raise SecretsError(f"{self.name}: another run has begun {target['phase']}; see status.yml")
         return target
+
+    def log_in(self, facts: dict[str, Any], entry: dict[str, Any], *labels: str, **arguments: Any) -> dict[str, Any]:
+        return untested(entry, *labels)
 
     # -- open
 
@@ -315,7 +295,7 @@ class JwtRotation(Rotation):
         states = [one for one in (entry, entry.get("target"), entry.get("dropped")) if one]
         writes = []
         for host, place in deployment.places(self.facts):
-            values, known = complete(place, slots), [complete(place, one) for one in states]
+            values, known = jwt_keys.complete(place, slots), [jwt_keys.complete(place, one) for one in states]
             fingerprints = {
                 variable: [deployment.store.fingerprint(one[variable]) for one in known] for variable in values
             }
@@ -377,7 +357,7 @@ class JwtRotation(Rotation):
                 services=services,
                 options=options,
                 mask_variables=[place["variables"][part] for part in SECRET_PARTS if part in place["variables"]],
-                fingerprints={name: fingerprint(value) for name, value in complete(place, slots).items()},
+                fingerprints={name: fingerprint(value) for name, value in jwt_keys.complete(place, slots).items()},
                 fingerprint_key=self.deployment.store.fingerprint_key.hex(),
                 accept_weak=self.arguments["accept_weak"],
                 log_dir=folder,
@@ -396,7 +376,7 @@ class JwtRotation(Rotation):
             if target.get("direction") == "back":
                 raise SecretsError(f"{self.name}: another run is going back from {self.id}; see status.yml")
             slots = jwt_schedule.ended(target, self.phase, now())
-            for label in (*jwt_keys.SLOTS, "target", "dropped"):
+            for label in (*jwt_keys.SLOTS, "document", "target", "dropped"):
                 stored.pop(label, None)
             stored.update(slots, ended=self.id)
 

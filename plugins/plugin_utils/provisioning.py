@@ -48,7 +48,7 @@ def login_found(facts: dict[str, Any], found: dict[str, str]) -> tuple[str, str]
                 raise SecretsError(
                     f"{name}: {other} and {variable} hold different {part}s in .env; write the one that is in use into both"
                 )
-    return login.get("user", ("", ""))[1], login.get("password", ("", ""))[1]
+    return login.get("user", ("", ""))[1], (login.get("password") or login.get("key") or ("", ""))[1]
 
 
 def spelling(facts: dict[str, Any], found: dict[str, str]) -> dict[str, Any]:
@@ -63,8 +63,9 @@ def spelling(facts: dict[str, Any], found: dict[str, str]) -> dict[str, Any]:
 
 
 def password_variable(facts: dict[str, Any]) -> str:
-    """Return the variable that has the password, by itself or in a URI."""
-    return str(facts["variables"].get("password") or facts["variables"]["uri"])
+    """Return the variable that has the password, by itself or in a URI, or the key."""
+    variables = facts["variables"]
+    return str(variables.get("password") or variables.get("key") or variables["uri"])
 
 
 def check_roles(credentials: dict[str, dict[str, Any]], entries: dict[str, dict[str, Any]]) -> None:
@@ -142,13 +143,8 @@ class Provisioning:
             if not entry:  # only under --check, on a store that does not exist yet
                 continue
             for host, place in deployment.places(facts):
-                signing = facts["engine"] == "jwt"
-                if signing:
-                    slots = jwt_rotation.published_at(deployment, place, entry)
-                    slot = None if slots is None else "current"
-                else:
-                    slot = deployment.published(facts, entry, place)
-                if slot is None and self.arguments["drift"] != "replace":
+                label = deployment.published(facts, entry, place)
+                if label is None and self.arguments["drift"] != "replace":
                     where = f" on {host.name}" if deployment.is_spread else ""
                     raise SecretsError(
                         f"DRIFT {name}: .env{where} holds another {' or '.join(sorted(facts['variables'].values()))} than "
@@ -156,11 +152,9 @@ class Provisioning:
                     )
                 own = {"path": place["env_file"], "values": {}, "uris": {}}
                 _host, write = writes.setdefault(host.name, (host, own))
-                if signing:
-                    write["values"].update(jwt_rotation.values_at(place, slots or entry))
-                    continue
-                write["values"].update(deployment.env_values(facts, entry, entry[slot or "current"], place))
-                write["uris"].update(deployment.uris(facts, entry, entry[slot or "current"], place))
+                slot = deployment.to_publish(facts, entry, label or "current")
+                write["values"].update(deployment.env_values(facts, entry, slot, place))
+                write["uris"].update(deployment.uris(facts, entry, slot, place))
         results = deployment.publish(list(writes.values()), example=True, gitignore=True)
         for name, result in zip(writes, results, strict=True):
             if result["changed"]:
@@ -198,7 +192,7 @@ class Provisioning:
         """Return what the store shall hold of a credential."""
         entry = self.deployment.stored(facts["name"])
         if facts["engine"] == "jwt":
-            known = entry.get("current") and not (accepting and jwt_rotation.drifted(self.deployment, facts, entry))
+            known = entry.get("current") and not (accepting and not self.deployment.published(facts, entry))
             return entry if known else jwt_rotation.first_entry(facts, found)
         if not entry.get("current"):
             entry = {"engine": facts["engine"], "role": facts["role"], "current": self._first_value(facts, found)}

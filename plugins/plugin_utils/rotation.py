@@ -92,6 +92,12 @@ def is_unfinished(entry: dict[str, Any]) -> bool:
     return bool(entry) and phase_of(entry) in ("forward", "back", "revoke")
 
 
+def untested(entry: dict[str, Any], *labels: str) -> dict[str, Any]:
+    """Return the answer of a login with each of the slots where there is no server to ask."""
+    login = {"status": "untested", "reason": "no server here accepts it"}
+    return {"logins": {label: dict(login) for label in labels if entry.get(label)}}
+
+
 def record_of(name: str, memory: dict[str, Any]) -> dict[str, Any]:
     """Return what the target remembers of a credential's unfinished run."""
     return next((record for record in memory["records"] if record.get("credential") == name), {})

@@ -14,7 +14,6 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_keys
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.jwt_rotation import (
     phase_services,
     roll_out_order,
-    values_at,
 )
 
 SHARED = {"JWT_SIGNING_KEY": {"auth", "chat", "gate"}, "JWT_SIGNING_KEY_SECONDARY": {"auth", "chat", "gate"}}
@@ -59,9 +58,9 @@ def test_with_a_key_pair_each_phase_replaces_only_those_that_it_concerns():
 def test_a_host_where_nobody_signs_is_not_given_the_private_key():
     slots = {"current": {**jwt_keys.make("ES256"), "created": "2026-01-01T00:00:00+00:00"}}
     everywhere = resolved(PAIR, algorithm="ES256")
-    assert set(values_at(everywhere, slots)) == {"JWT_SIGNING_KEY", "JWT_KEY_ID", "JWT_JWKS"}
+    assert set(jwt_keys.values_at(everywhere, slots)) == {"JWT_SIGNING_KEY", "JWT_KEY_ID", "JWT_JWKS"}
     one = resolved({"JWT_JWKS": {"chat"}}, spread=True, algorithm="ES256")
-    assert set(values_at(one, slots)) == {"JWT_JWKS"}
+    assert set(jwt_keys.values_at(one, slots)) == {"JWT_JWKS"}
     assert one["signers"] == []
 
 

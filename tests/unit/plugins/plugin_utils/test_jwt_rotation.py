@@ -1,0 +1,205 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A signing key in a catalog: provisioned, adopted and shown as every other credential, beside the others."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from ansible.parsing.vault import VaultSecret
+from ansible_collections.chat4all.secrets.plugins.module_utils import catalog
+from ansible_collections.chat4all.secrets.plugins.module_utils.declared import checked_catalog
+from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.module_utils.fingerprints import fingerprint
+from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import seal
+from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_keys, jwt_rotation
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.adopting import Adoption
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.provisioning import Provisioning
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.status import Status
+
+KEY, SECOND, JWKS, KID = "JWT_SIGNING_KEY", "JWT_SIGNING_KEY_SECONDARY", "JWT_JWKS", "JWT_KEY_ID"
+
+
+class World:
+    """One host with an ``.env``, a store, and a catalog of a signing key and of a value that a person brings."""
+
+    def __init__(self, tmp_path, env=None, uses=(KEY, SECOND), in_use=False, **entry):
+        self.env, self.uses, self.in_use = {"SMTP": "mail-1", **(env or {})}, uses, in_use
+        self.lines = []
+        self.path = tmp_path / ".secrets-store.yml"
+        given = {"jwt": entry, "smtp": {"engine": "manual", "variables": {"secret": "SMTP"}}}
+        self.catalog = checked_catalog(given)
+        self.vault = [("default", VaultSecret(b"one"))]
+        action = SimpleNamespace(
+            _task=SimpleNamespace(check_mode=False),
+            _loader=SimpleNamespace(_vault=SimpleNamespace(secrets=self.vault)),
+        )
+        arguments = {"project_dir": "/srv/app", "catalog": given, "services": {}, "store": {"path": str(self.path)}}
+        self.deployment = one = Deployment(action, arguments, {"inventory_hostname": "db1"})
+        one.first = SimpleNamespace(name="db1", state_dir="/srv/app/.chat4all", module=self.module, project=dict)
+        one._hosts = [one.first]
+        one.require_discretion = lambda: None
+        one.line = lambda _step, text, *_host: self.lines.append(text)
+        one.show = lambda rows, **_color: self.lines.extend(rows)
+
+    def module(self, name, **given):
+        return getattr(self, name)(**given)
+
+    def deployment_state(self, action, **_given):
+        memory = {"lock": None, "record": {}, "records": [], "outcomes": {}, "highest_serial": 0, "took_over": None}
+        return {**memory, "ledger": {"entries": 0, "problem": ""}}
+
+    def env_file(self, values, **_given):
+        self.env |= values
+        return {"changed": False, "added": [], "updated": []}
+
+    def catalog_info(self, fingerprint_key, seal_key=None, credentials=(), **_given):
+        project = SimpleNamespace(
+            services={},
+            directory="/srv/app",
+            consumers=lambda names: {name: {"app"} if name in (*self.uses, "SMTP") else set() for name in names},
+        )
+        facts, found = {}, {}
+        for name in credentials or self.catalog:
+            facts[name] = one = catalog.resolve(name, self.catalog[name], project)
+            held = {variable: self.env[variable] for variable in one["variables"].values() if variable in self.env}
+            key = bytes.fromhex(fingerprint_key)
+            one["env"] = {"fingerprints": {variable: fingerprint(key, value) for variable, value in held.items()}}
+            one |= {"siblings": [], "has_data": True, "in_use": self.in_use, "plan": {"waves": [], "refusals": []}}
+            found[name] = held
+        sealed = {"sealed": seal(bytes.fromhex(seal_key), json.dumps(found).encode())} if seal_key else {}
+        project_of = {"name": "app", "files": [], "env_file": "/srv/app/.env"}
+        more = {"addresses": {}, "pending_changes": [], "image_drift": [], "project": project_of}
+        return {"credentials": facts, **more, **sealed}
+
+    def provision(self, drift="refuse"):
+        stored = Provisioning(self.deployment, {"drift": drift}).store()
+        Provisioning(self.deployment, {"drift": drift, "info": stored["info"]}).render()
+        return stored["changed"]
+
+    def adopt(self, step="store", **arguments):
+        return getattr(Adoption(self.deployment, arguments), step)()["changed"]
+
+    def status(self):
+        return {row["name"]: row["now"] for row in Status(self.deployment).show()["credentials"]}
+
+    @property
+    def entry(self):
+        return self.deployment.entry("jwt")
+
+
+@pytest.fixture
+def world(tmp_path):
+    one = World(tmp_path)
+    assert one.provision()
+    return one
+
+
+def test_provisioned_twice_nothing_is_changed(world):
+    entry, env = world.entry, dict(world.env)
+    assert env[KEY] == entry["current"]["password"] and env[SECOND] == entry["spare"]["password"]
+    assert not world.provision() and (world.entry, world.env) == (entry, env)
+
+
+def test_keys_that_a_phase_has_published_stay_when_it_is_provisioned(world):
+    entry = world.entry
+    target = {"phase": "introduce", "rotation": "r-1", "current": entry["current"], "next": jwt_keys.make("HS256")}
+    world.deployment.store.change(lambda stored: stored["jwt"].update(target=target))
+    world.env[SECOND] = target["next"]["password"]
+    assert not world.provision() and world.env[SECOND] == target["next"]["password"]
+
+
+def test_a_key_in_use_is_adopted(tmp_path):
+    one = World(tmp_path, {KEY: "k" * 64, SECOND: ""}, in_use=True)
+    assert one.adopt() and one.entry["current"]["password"] == "k" * 64
+    assert not one.adopt() and not one.provision() and one.env[KEY] == "k" * 64
+    other = World(tmp_path / "other")
+    other.path.parent.mkdir()
+    assert other.adopt() and f"jwt: .env holds no {KEY}; nothing to import" in other.lines
+
+
+def test_another_credential_is_accepted_beside_it(world):
+    entry, world.env["SMTP"] = world.entry, "mail-2"
+    assert "DRIFT" in world.status()["smtp"]
+    assert world.adopt("accept", accept=["smtp"])
+    assert world.deployment.entry("smtp")["current"]["password"] == "mail-2" and world.entry == entry
+
+
+def test_its_own_value_is_accepted(world):
+    assert not world.adopt("accept", accept=["jwt"])
+    assert world.lines[-1] == "jwt: .env holds the store's value already"
+    world.env[KEY] = "n" * 64
+    assert world.status()["jwt"].startswith("DRIFT")
+    with pytest.raises(SecretsError, match="^DRIFT jwt: .env holds another"):
+        world.provision()
+    assert world.adopt("accept", accept=["jwt"]) and world.entry["current"]["password"] == "n" * 64
+    assert "DRIFT" not in world.status()["jwt"] and not world.provision()
+
+
+def test_the_stores_keys_are_put_back(world):
+    before = dict(world.env)
+    world.env[KEY] = "n" * 64
+    assert not world.provision(drift="replace") and world.env == before
+
+
+def test_it_is_read_again_where_nobody_can_open_the_store(world):
+    key, second = world.env[KEY], world.env[SECOND]
+    world.vault[:] = [("default", VaultSecret(b"two"))]
+    world.deployment._store = None
+    assert world.adopt("reseal")
+    assert world.entry["current"]["password"] == key and world.entry["previous"]["password"] == second
+    assert not world.provision() and (world.env[KEY], world.env[SECOND]) == (key, second)
+
+
+def pair(day=1):
+    return {**jwt_keys.make("ES256"), "created": f"2026-01-{day:02}T00:00:00+00:00"}
+
+
+def written(*slots, kid=True):
+    """A JWKS document as others write it."""
+    keys = json.loads(jwt_keys.jwks(*slots))["keys"]
+    return json.dumps(
+        {"keys": [{**dict(reversed(one.items())), "kid": f"their {n}"} for n, one in enumerate(keys)]}, indent=1
+    )
+
+
+def test_a_document_that_others_have_written_is_kept_until_a_phase_has_other_keys(tmp_path):
+    mine = pair()
+    text = written(mine)
+    env = {KEY: mine["password"], JWKS: text, KID: "their 0"}
+    one = World(tmp_path, env, uses=(KEY, JWKS, KID), in_use=True, algorithm="ES256")
+    assert one.provision() and one.env == {**env, "SMTP": "mail-1"} and not one.provision()
+    assert "DRIFT" not in one.status()["jwt"]
+    introduced = {"current": one.entry["current"], "next": pair(2)}
+    found = json.loads(jwt_keys.values({"key": KEY, "jwks": JWKS}, introduced)[JWKS])["keys"]
+    assert {key["kid"] for key in found} == {"their 0", introduced["next"]["user"]}
+
+
+def test_an_id_that_signers_use_stays(tmp_path):
+    env = {KEY: pair()["password"], KID: "theirs"}
+    one = World(tmp_path, env, uses=(KEY, JWKS, KID), in_use=True, algorithm="ES256")
+    assert one.provision() and one.entry["current"]["user"] == one.env[KID] == "theirs"
+
+
+def test_other_keys_of_a_document_are_verified_with_until_their_tokens_are_dead(tmp_path):
+    old, mine = pair(), pair(2)
+    env = {KEY: mine["password"], JWKS: jwt_keys.jwks(old, mine)}
+    one = World(tmp_path, env, uses=(KEY, JWKS), in_use=True, algorithm="ES256")
+    assert one.provision() and one.env[JWKS] == env[JWKS] and not one.provision()
+    entry = one.entry
+    assert entry["previous"]["user"] == old["user"] and entry["current"]["user"] == mine["user"]
+    assert "is accepted too; 1/1 services; next: retire from" in one.status()["jwt"]
+    after = jwt_rotation.jwt_schedule.begun(entry, "retire", None, None)
+    [left] = json.loads(jwt_keys.values({"key": KEY, "jwks": JWKS}, after)[JWKS])["keys"]
+    assert left["kid"] == mine["user"]
+
+
+def test_a_document_without_the_key_that_signs_is_refused(tmp_path):
+    env = {KEY: pair()["password"], JWKS: jwt_keys.jwks(pair(2))}
+    with pytest.raises(SecretsError, match="the JWKS document beside it lacks its public key"):
+        World(tmp_path, env, uses=(KEY, JWKS), in_use=True, algorithm="ES256").provision()
