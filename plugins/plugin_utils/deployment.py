@@ -24,6 +24,7 @@ from ansible.utils.display import Display
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import is_uri
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import INIT_PREFIX
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.module_utils.files import atomic_write
 from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import unseal
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import LEASE, boot_id, person
 from ansible_collections.chat4all.secrets.plugins.module_utils.uris import login_part, parse
@@ -399,8 +400,10 @@ class Deployment:
         old = reader() or b""
 
         def write(data: bytes, expected_sha256: str | None) -> None:
-            if expected_sha256 is None:
+            if expected_sha256 is None and self.arguments["store"].get("location") == "target":
                 self._store_file(aside)[1](old, None)
+            elif expected_sha256 is None:
+                atomic_write(aside, old)
             writer(data, expected_sha256 or checksum(old))
 
         self._store = self._open_store(reader=lambda: None, writer=write)
