@@ -21,6 +21,7 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils.hosts import COLL
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.provisioning import (
     LOCK,
     Provisioning,
+    check_roles,
     login_found,
     password_variable,
 )
@@ -270,6 +271,7 @@ class Adoption:
         aside = deployment.new_store()
         info, found = deployment.values_found()
         entries = self._readable(info, found)
+        check_roles(info["credentials"], entries)
         if not deployment.check_mode:
             self._drop_unfinished()
             holder = deployment.holder(LOCK)
@@ -341,6 +343,8 @@ class Adoption:
             entries[name] = provisioning.entry_for(facts, found[name])
         if not entries:
             return {"changed": False}
+        stored = {name: entry for name in info["credentials"] if (entry := deployment.stored(name))}
+        check_roles(info["credentials"], {**stored, **entries})
         if not deployment.check_mode:
             holder = deployment.holder(LOCK)
             deployment.take(holder)

@@ -69,10 +69,11 @@ def password_variable(facts: dict[str, Any]) -> str:
 
 
 def check_roles(credentials: dict[str, dict[str, Any]], entries: dict[str, dict[str, Any]]) -> None:
-    """Refuse two credentials of one server whose logins would be the same."""
-    for name, facts in credentials.items():
+    """Refuse two credentials of one server whose logins would be the same; of what has no value yet nothing is known."""
+    for name in (name for name in credentials if name in entries):
+        facts = credentials[name]
         role = entries[name].get("role") or facts["role"]
-        for other in facts["siblings"]:
+        for other in (other for other in facts["siblings"] if other in entries):
             theirs = entries[other].get("role") or credentials[other]["role"]
             if theirs in (role, f"{role}_1", f"{role}_2", f"{role}_admin"):
                 raise SecretsError(

@@ -398,6 +398,8 @@ class Rotation:
                 f"write role: {entry['role']}, or name a new entry"
             )
         facts["role"] = entry.get("role") or facts["role"]
+        if facts["siblings"] and phase != "back":
+            self._check_alone(facts, entry)
         published = deployment.published(facts, entry)
         replacing = self.arguments["drift"] == "replace"
         if not published and not replacing:
@@ -468,6 +470,19 @@ class Rotation:
             "phase": phase,
         }
         return {"changed": False, **self.opened, **found}
+
+    def _check_alone(self, facts: dict[str, Any], entry: dict[str, Any]) -> None:
+        """Refuse to take a login away from another credential of the same server."""
+        mine = {facts["role"], entry["current"]["user"], *self._users(facts, entry)}
+        for other in facts["siblings"]:
+            stored = self.deployment.stored(other)
+            slots = [stored[label]["user"] for label in ("current", "pending", "previous") if stored.get(label)]
+            shared = mine & {stored.get("role"), *slots}
+            if shared:
+                raise SecretsError(
+                    f"{self.name}: {min(shared)} is a login of {other}, too ({facts['service']}), which would be locked "
+                    "out; take one of the two entries out of secrets_catalog"
+                )
 
     def _users(self, facts: dict[str, Any], entry: dict[str, Any]) -> tuple[str, str]:
         """Return what people call the current value, and the one that takes over."""

@@ -15,6 +15,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.state import pers
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_rotation, report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, is_gone, now
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.outside import Outside, waits_for
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.provisioning import login_found
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, old_value, phase_of, record_of
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.serverless import rotation_of
 
@@ -148,8 +149,12 @@ class Status:
         """Say which of the two values the server accepts, and what to do then; one login with each."""
         name = facts["name"]
         _info, found = self.deployment.values_found()
-        env = {**entry["current"]}
-        env.update({part: found[name].get(variable, env[part]) for part, variable in facts["variables"].items()})
+        try:
+            user, password = login_found(facts, found[name])
+        except SecretsError as error:
+            return f"DRIFT: {error.message.removeprefix(f'{name}: ')}"
+        slot = entry["current"]
+        env = {**slot, "user": user or slot["user"], "password": password or slot["password"]}
         try:
             logins = rotation.log_in(facts, {**entry, "env": env}, "current", "env")["logins"]
         except SecretsError as error:

@@ -192,7 +192,7 @@ def locked_out(tmp_path, status="accepted", env=None):
     one.require_discretion = lambda: None
     one.line = lambda _step, text: done.append(text)
     facts = {"name": "postgres", "engine": "postgresql", "role": "app", "service": "postgres", "has_data": True}
-    facts |= {"variables": {"user": "DB_USER", "password": "DB_PASS"}, "server_variables": []}
+    facts |= {"variables": {"user": "DB_USER", "password": "DB_PASS"}, "server_variables": [], "siblings": []}
     found = {"DB_USER": "app_2", "DB_PASS": "now"} if env is None else env
     one.values_found = lambda: ({"credentials": {"postgres": facts}}, {"postgres": found})
     one.memory = lambda: {"records": [{"rotation": "r-1", "credential": "postgres"}]}
@@ -245,3 +245,21 @@ def test_a_store_that_opens_is_left_alone(tmp_path, kept_log_in):
     one.deployment.action._loader._vault.secrets = [("default", VaultSecret(b"lost"))]
     before = path.read_bytes()
     assert one.reseal() == {"changed": False} and path.read_bytes() == before
+
+
+def test_two_entries_of_one_login_are_not_imported(tmp_path, kept_log_in):
+    one, path, _done = locked_out(tmp_path)
+    info, found = one.deployment.values_found()
+    mine = {**info["credentials"]["postgres"], "siblings": ["reporting"]}
+    theirs = {**mine, "name": "reporting", "siblings": ["postgres"], "variables": {"uri": "URL"}}
+    info = {"credentials": {"postgres": mine, "reporting": theirs}}
+    found["reporting"] = {"URL": "postgresql://app:other@postgres/app"}
+    one.deployment.values_found = lambda: (info, found)
+    before = path.read_bytes()
+    with pytest.raises(SecretsError, match=r"^secrets_catalog\.reporting\.role: app is a login of postgres already"):
+        one.reseal()
+    assert path.read_bytes() == before
+    # One of them is in the store already.
+    one.deployment._store = SimpleNamespace(names=lambda: ["postgres"], entry=lambda _name: {"role": "app"})
+    with pytest.raises(SecretsError, match="app is a login of postgres already"):
+        one.store()

@@ -161,3 +161,22 @@ def test_nobody_else_can_confirm(monkeypatch):
     one.check_mode = True
     assert one.confirm(monkeypatch, "a", "b") == "revoke_first"
     assert one.steps == [] and "confirmed" not in one.stored["previous"]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "shared"),
+    [
+        ({"role": "app"}, "app"),
+        ({"role": "other", "current": {"user": "app_1"}}, "app_1"),
+        ({"role": "other", "current": {"user": "other_1"}, "pending": {"user": "app_2"}}, "app_2"),
+        ({"role": "other", "current": {"user": "other_1"}, "previous": {"user": "app"}}, "app"),
+    ],
+)
+def test_a_login_is_not_taken_away_from_another_credential_of_the_server(theirs, shared):
+    stored = {"app": {"role": "app", "current": {"user": "app_1"}}, "other": theirs, "lost": {}}
+    one = rotation.Rotation(SimpleNamespace(stored=stored.get), "app", {})
+    facts = {"role": "app", "strategy": "pair", "service": "db", "siblings": ["lost", "other"]}
+    with pytest.raises(SecretsError, match=f"^app: {shared} is a login of other, too"):
+        one._check_alone(facts, stored["app"])
+    stored["other"] = {"role": "other", "current": {"user": "other_1"}}
+    one._check_alone(facts, stored["app"])

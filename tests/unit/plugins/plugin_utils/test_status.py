@@ -1,0 +1,36 @@
+# Copyright (c) 2026 chat4all maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.status import Status
+
+FACTS = {"name": "app", "variables": {"user": "U", "password": "P", "uri": "URL"}}
+ENTRY = {"current": {"user": "app_1", "password": "stored"}}
+
+
+def drift(found: dict[str, str]) -> tuple[str, list[tuple[str, str]]]:
+    """Return what is said of this ``.env``, and the logins that were tried."""
+    tried = []
+
+    def log_in(_facts, entry, *labels):
+        tried.extend((entry[label]["user"], entry[label]["password"]) for label in labels)
+        return {"logins": {"current": {"status": "rejected"}, "env": {"status": "accepted"}}}
+
+    deployment = SimpleNamespace(values_found=lambda: ({}, {"app": found}))
+    return Status(deployment)._drift(FACTS, ENTRY, SimpleNamespace(log_in=log_in)), tried
+
+
+def test_the_login_that_a_uri_holds_is_tried():
+    text, tried = drift({"URL": "postgresql://app_2:new@db/app"})
+    assert text == "DRIFT: server rejects the store's value; accepts .env's -> adopt -e accept=app"
+    assert tried == [("app_1", "stored"), ("app_2", "new")]
+    assert drift({"P": "new"})[1] == [("app_1", "stored"), ("app_1", "new")]
+
+
+def test_variables_that_contradict_one_another_are_drift():
+    text, tried = drift({"P": "stored", "URL": "postgresql://app_1:new@db/app"})
+    assert text.startswith("DRIFT: P and URL hold different passwords in .env") and tried == []
