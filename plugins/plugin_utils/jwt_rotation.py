@@ -216,9 +216,13 @@ class JwtRotation(Rotation):
         elsewhere = drifted(deployment, facts, entry)
         if elsewhere:
             raise self._drift(sorted(facts["variables"].values()), elsewhere)
-        self._refuse(facts, info, resuming=resuming or self.phase == EMERGENCY)
         going_back = self.arguments["purpose"] == "abort" or (entry.get("target") or {}).get("direction") == "back"
         going_back = going_back and resuming
+        if going_back or self.phase not in ("introduce", "promote"):
+            # Only where the second key is to verify what somebody signs, everybody has to see it.
+            plan = facts["plan"]
+            plan["refusals"] = [one for one in plan["refusals"] if one["kind"] != "secondary"]
+        self._refuse(facts, info, resuming=resuming or self.phase == EMERGENCY)
         invalid = jwt_schedule.lost(entry, self.policy, now(), self.phase)
         if deployment.check_mode:
             order = [

@@ -20,6 +20,7 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_keys, 
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.adopting import Adoption
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.provisioning import Provisioning
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.serverless import rotation_of
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.status import Status
 
 KEY, SECOND, JWKS, KID = "JWT_SIGNING_KEY", "JWT_SIGNING_KEY_SECONDARY", "JWT_JWKS", "JWT_KEY_ID"
@@ -70,7 +71,8 @@ class World:
             held = {variable: self.env[variable] for variable in one["variables"].values() if variable in self.env}
             key = bytes.fromhex(fingerprint_key)
             one["env"] = {"fingerprints": {variable: fingerprint(key, value) for variable, value in held.items()}}
-            one |= {"siblings": [], "has_data": True, "in_use": self.in_use, "plan": {"waves": [], "refusals": []}}
+            one |= {"siblings": [], "has_data": True, "in_use": self.in_use}
+            one["plan"] = {"waves": [], "refusals": one.get("objections", [])}
             found[name] = held
         sealed = {"sealed": seal(bytes.fromhex(seal_key), json.dumps(found).encode())} if seal_key else {}
         project_of = {"name": "app", "files": [], "env_file": "/srv/app/.env"}
@@ -203,3 +205,45 @@ def test_a_document_without_the_key_that_signs_is_refused(tmp_path):
     env = {KEY: pair()["password"], JWKS: jwt_keys.jwks(pair(2))}
     with pytest.raises(SecretsError, match="the JWKS document beside it lacks its public key"):
         World(tmp_path, env, uses=(KEY, JWKS), in_use=True, algorithm="ES256").provision()
+
+
+def opened(world, purpose="rotate", **jwt):
+    """What *open* returns; only the plan is wanted."""
+    world.deployment.check_mode = True
+    given = {"skip_services": [], "drift": "refuse", "accept_weak": False, "take_lock": None, "rollout": {}}
+    return rotation_of(world.deployment, "jwt", {**given, "purpose": purpose, "jwt": jwt}).open()
+
+
+def begin(world, phase, **slots):
+    """Leave a phase behind that was begun."""
+    target = {"phase": phase, "rotation": "r-1", **slots}
+    world.deployment.store.change(lambda stored: stored["jwt"].update(target=target))
+
+
+@pytest.fixture
+def blind(tmp_path):
+    """A deployment whose one service does not see the second key."""
+    one = World(tmp_path, {KEY: "k" * 64}, uses=(KEY,), in_use=True)
+    assert one.provision()
+    return one
+
+
+def test_a_compromised_key_dies_without_a_second_one(blind):
+    assert opened(blind, emergency=True)["jwt_phase"] == "emergency"
+
+
+def test_the_way_back_and_the_end_of_an_old_key_need_no_second_one(blind):
+    entry = blind.entry
+    begin(blind, "introduce", current=entry["current"], next=jwt_keys.make("HS256"))
+    assert opened(blind, "abort")["phase"] == "back"
+    begin(blind, "retire", current=entry["current"])
+    assert opened(blind)["jwt_phase"] == "retire"
+
+
+def test_nobody_signs_with_a_key_that_a_service_cannot_see(blind):
+    with pytest.raises(SecretsError, match="app uses JWT_SIGNING_KEY and not JWT_SIGNING_KEY_SECONDARY"):
+        opened(blind, phase="introduce")
+    entry = blind.entry
+    begin(blind, "promote", current=jwt_keys.make("HS256"), previous=entry["current"])
+    with pytest.raises(SecretsError, match="app uses JWT_SIGNING_KEY and not JWT_SIGNING_KEY_SECONDARY"):
+        opened(blind)
