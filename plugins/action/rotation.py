@@ -75,6 +75,8 @@ class ActionModule(ActionBase):
             result.update(skipped=True, msg="nothing is touched under --check")
             return result
         try:
+            if step == "open":
+                rotation.check_options()
             result.update(getattr(rotation, step)())
         except AnsibleConnectionFailure as error:
             # Ansible ends the host's play here, without a rescue.

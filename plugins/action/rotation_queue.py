@@ -35,6 +35,13 @@ def with_next(deployment: Deployment, entries: dict[str, Any]) -> dict[str, Any]
     return found
 
 
+def check_emergency(names: list[str]) -> None:
+    """Refuse to end the live tokens of more keys than the one that is compromised, or of none without a word."""
+    if len(names) != 1:
+        there = ", ".join(names) or "no signing keys among those named"
+        raise SecretsError(f"emergency: one key at a time; name it: -e rotate=NAME; there are {there}")
+
+
 class ActionModule(ActionBase):
     """The order in which credentials are rotated."""
 
@@ -43,13 +50,16 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         names = {"credentials": {"type": "list", "elements": "str", "required": True}, "kind": {"type": "str"}}
-        _validation, arguments = self.validate_argument_spec(argument_spec={**ARGUMENTS, **names})
+        emergency = {"emergency": {"type": "bool", "default": False}}
+        _validation, arguments = self.validate_argument_spec(argument_spec={**ARGUMENTS, **names, **emergency})
         deployment = Deployment(self, arguments, task_vars or {})
         try:
             deployment.require_discretion()
             names = [deployment.known(name) for name in arguments["credentials"]]
             if arguments["kind"]:
                 names = [name for name in names if kind_of(name, arguments["catalog"][name]) == arguments["kind"]]
+            if arguments["emergency"]:
+                check_emergency(names)
             entries = {name: deployment.stored(name) for name in names}
             if arguments["kind"] == "token":
                 entries = with_next(deployment, entries)

@@ -39,6 +39,10 @@ options:
       - Leave out the credentials of any other kind. That is V(db) (those with a database server), V(jwt), V(manual), V(webhook),
         or V(token), of which those without a new token are left out, too.
     type: str
+  emergency:
+    description: A JWT signing key is compromised. Refused unless exactly one credential is left to be rotated.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""

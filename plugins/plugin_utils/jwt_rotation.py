@@ -131,6 +131,9 @@ class JwtRotation(Rotation):
 
     # -- open
 
+    def check_options(self) -> None:
+        return
+
     def open(self) -> dict[str, Any]:
         """Find the one phase that is due, look at everything and touch nothing; take the lock."""
         deployment, purpose = self.deployment, self.arguments["purpose"]

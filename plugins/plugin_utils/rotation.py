@@ -283,6 +283,13 @@ class Rotation:
 
     # -- open
 
+    def check_options(self) -> None:
+        """Refuse what is not for this credential: passed over in silence it would be taken for done."""
+        options = {"phase": "jwt_phase", "emergency": "emergency", "accept_invalid_tokens": "accept_invalid_tokens"}
+        for option, called in options.items():
+            if self.arguments["jwt"].get(option):
+                raise SecretsError(f"{self.name}: {called} is for JWT signing keys alone; leave it out")
+
     def open(self) -> dict[str, Any]:
         """Look at everything and touch nothing; take the lock, unless only the plan is wanted."""
         deployment, purpose = self.deployment, self.arguments["purpose"]

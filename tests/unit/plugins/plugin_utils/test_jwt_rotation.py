@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from ansible.parsing.vault import VaultSecret
+from ansible_collections.chat4all.secrets.plugins.action.rotation_queue import check_emergency
 from ansible_collections.chat4all.secrets.plugins.module_utils import catalog
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import checked_catalog
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
@@ -247,3 +248,21 @@ def test_nobody_signs_with_a_key_that_a_service_cannot_see(blind):
     begin(blind, "promote", current=jwt_keys.make("HS256"), previous=entry["current"])
     with pytest.raises(SecretsError, match="app uses JWT_SIGNING_KEY and not JWT_SIGNING_KEY_SECONDARY"):
         opened(blind)
+
+
+def test_what_is_for_signing_keys_is_refused_for_others_and_not_passed_over(world):
+    for given, option in (({"emergency": True}, "emergency"), ({"phase": "retire"}, "jwt_phase")):
+        with pytest.raises(SecretsError, match=f"^smtp: {option} is for JWT signing keys alone; leave it out$"):
+            rotation_of(world.deployment, "smtp", {"jwt": given}).check_options()
+        rotation_of(world.deployment, "jwt", {"jwt": given}).check_options()
+    rotation_of(world.deployment, "smtp", {"jwt": {"phase": "", "emergency": False}}).check_options()
+
+
+def test_of_several_keys_the_compromised_one_is_named():
+    check_emergency(["jwt"])
+    with pytest.raises(
+        SecretsError, match="^emergency: one key at a time; name it: -e rotate=NAME; there are jwt, other$"
+    ):
+        check_emergency(["jwt", "other"])
+    with pytest.raises(SecretsError, match="there are no signing keys among those named$"):
+        check_emergency([])
