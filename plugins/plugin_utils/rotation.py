@@ -305,6 +305,8 @@ class Rotation:
             if phase not in ("forward", "back"):
                 raise SecretsError(f"{self.name}: there is nothing to go back from; status.yml shows where it stands")
             phase = "back"
+        if purpose == "rotate" and phase == "grace" and self.arguments["end_grace"]:
+            phase = "revoke_first"
         if purpose == "revoke":
             if phase in ("forward", "back"):
                 raise SecretsError(

@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import secrets
 from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.adoption import is_placeholder
-from ansible_collections.chat4all.secrets.plugins.module_utils.declared import VARIABLE_PARTS
+from ansible_collections.chat4all.secrets.plugins.module_utils.declared import VARIABLE_PARTS, seconds
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import serverless_engine
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.platforms.telegram import bot_id
@@ -108,11 +109,15 @@ class ManualRotation(ServerlessRotation):
             return
         if not pending:
             self._check_new(entry, given)
-        elif given and self._value(given, entry) != (pending["user"], pending["password"]):
+        elif given and self._value(given, entry) != (pending["user"], pending["password"]) and not self._gives_way():
             raise SecretsError(
                 f"{self.name}: a rotation to another value is unfinished; give that one, or none, or go back first: "
                 + report.command("abort", rotate=self.name)
             )
+
+    def _gives_way(self) -> bool:
+        """Tell whether the pending value is worth nothing, so that another one may take its place."""
+        return False
 
     def _given(self) -> Any:
         """Return what the play was given as this credential's new value; nothing where it was given none."""
@@ -171,6 +176,10 @@ class ManualRotation(ServerlessRotation):
         if entry.get("pending"):
             self.deployment.line("create", "stored value reused")
             return {"changed": False}
+        return self._bring(entry)
+
+    def _bring(self, entry: dict[str, Any], **replaced: Any) -> dict[str, Any]:
+        """Write what the play was given as the pending value, in the same change as what it replaces."""
         given = self._given()
         self._check_new(entry, given)
         user, value = self._value(given, entry)
@@ -180,7 +189,7 @@ class ManualRotation(ServerlessRotation):
             "created": now().isoformat(),
             "rotation": self.id,
         }
-        self.change(lambda stored: stored.update(pending=pending))
+        self.change(lambda stored: stored.update(pending=pending, **replaced))
         self.note(self.records("open", "create", slot=pending))
         self.deployment.line("create", "value stored")
         return {"changed": True}
@@ -261,8 +270,16 @@ class TokenRotation(ManualRotation):
 
     def has_next(self, entry: dict[str, Any]) -> bool:
         """Tell whether there is a new token, or the way to one."""
-        renewable = self.platform.renews and (not old_value(entry) or phase_of(entry) == "revoke_first")
-        return bool(self._given()) or renewable or is_unfinished(entry)
+        waits = old_value(entry) and phase_of(entry) == "grace" and not self._is_due(entry["current"])
+        return bool(self._given()) or (self.platform.renews and not waits) or is_unfinished(entry)
+
+    def _is_due(self, slot: dict[str, Any]) -> bool:
+        """Tell whether a token is as old as its interval allows."""
+        declared = (self.deployment.arguments["catalog"].get(self.name) or {}).get("interval")
+        engine = serverless_engine(self.name, self.deployment.arguments["catalog"].get(self.name))
+        days = engine.interval if engine else 0
+        interval = days * 86400 if declared is None else seconds(declared, f"secrets_catalog.{self.name}.interval")
+        return now() >= datetime.datetime.fromisoformat(slot["created"]) + datetime.timedelta(seconds=interval)
 
     # -- open
 
@@ -277,8 +294,9 @@ class TokenRotation(ManualRotation):
             platform = self.platform
             if login["status"] == "accepted" and self.arguments["confirmed"] and not platform.renews:
                 raise SecretsError(f"{self.name}: {platform.title} still accepts the old token; {self.todo(old)}")
-            if login["status"] == "rejected":
-                # The platform's own word is worth more than a person's.
+            renewing = platform.renews and self.arguments["purpose"] == "rotate"
+            if login["status"] == "rejected" or renewing:
+                # The platform's own word is worth more than a person's; what was renewed runs out by itself.
                 self.arguments["confirmed"] = True
             if not self.arguments["confirmed"] and login["status"] == "unknown":
                 deployment.line(
@@ -302,22 +320,31 @@ class TokenRotation(ManualRotation):
 
     def _check_logins(self, logins: dict[str, Any], entry: dict[str, Any], facts: dict[str, Any], phase: str) -> None:
         title, current, pending = self.platform.title, logins["current"], logins.get("pending")
-        self.opened["accepted"] = {label: login["status"] == "accepted" for label, login in logins.items()}
+        heard = self.opened["heard"] = {label: login["status"] for label, login in logins.items()}
         if any(login.get("webhook") is False for login in logins.values()):
             self._replace_pollers()
         if phase == "back":
-            if current["status"] == "rejected":
+            # Where neither is accepted, the way back is the way to another one.
+            if heard.get("pending") == "rejected":
+                return
+            if self._is_ended(heard):
                 raise SecretsError(
                     f"{self.name}: {title} rejects the token before, so there is no way back; on with the new one: "
                     + report.command("rotate", rotate=self.name)
                 )
+            if current["status"] != "accepted":
+                raise SecretsError(
+                    f"{self.name}: {current['reason']}, so that nobody knows whether there is a way back"
+                )
             return
+        given = self._given() if self.opened["purpose"] == "rotate" else ""
         asked = pending or current
-        if asked["status"] == "unknown":
+        # Of a value that is brought, itself is asked about alone.
+        if asked["status"] == "unknown" and (pending or not given):
             raise SecretsError(f"{self.name}: {asked['reason']}")
-        if pending and pending["status"] == "rejected":
+        if pending and pending["status"] == "rejected" and not (given and self._is_another(given, entry)):
             raise SecretsError(
-                f"{self.name}: {title} rejects the new token; go back, and bring another: "
+                f"{self.name}: {title} rejects the new token; bring another, or go back: "
                 + report.command("abort", rotate=self.name)
             )
         if current["status"] == "rejected" and self.opened["purpose"] == "revoke":
@@ -326,6 +353,23 @@ class TokenRotation(ManualRotation):
                 + report.command("rotate", rotate=self.name)
             )
         facts["about"] = self._about(facts, entry, current)
+
+    def _is_ended(self, heard: Mapping[str, str]) -> bool:
+        """Tell whether the current token is dead, by what the platform has said of it, or of a bot's only other one."""
+        alone = self.facts["engine"] == "telegram" and heard.get("pending") == "accepted"
+        return heard.get("current") == "rejected" or alone
+
+    def _has_no_way_back(self, logins: dict[str, Any], facts: dict[str, Any]) -> bool:
+        onward = logins["pending"]["status"] == "accepted" or self._given()
+        return bool(self.opened["purpose"] == "rotate" and logins["current"]["status"] == "rejected" and onward)
+
+    def _is_another(self, given: Any, entry: dict[str, Any]) -> bool:
+        """Tell whether a value is brought that is not the pending one."""
+        pending = entry.get("pending")
+        return bool(pending and given and self._value(given, entry) != (pending["user"], pending["password"]))
+
+    def _gives_way(self) -> bool:
+        return bool(self.opened["heard"].get("pending") == "rejected")
 
     def _about(self, facts: dict[str, Any], entry: dict[str, Any], current: dict[str, Any]) -> dict[str, str]:
         """Return what the plan says of this platform's tokens."""
@@ -346,24 +390,31 @@ class TokenRotation(ManualRotation):
 
     def _greeting(self, user: str, accepted: bool) -> str:
         title = self.platform.title
-        if self.opened["accepted"]["current"]:
+        if self.opened["heard"]["current"] == "accepted":
             return f"{title} accepts the present token"
+        if self.opened["heard"]["current"] == "unknown":
+            return f"{title} gives no clear answer about the present token"
         return f"{title} rejects the present token: services with it fail from then until they are replaced"
 
     def _refuse(self, facts: dict[str, Any], info: dict[str, Any], resuming: bool) -> None:
-        if not self.opened["accepted"]["current"]:
+        if self.opened["heard"]["current"] == "rejected":
             # A connector with a dead token may well be down for it: the new one is what it needs.
             refusals = facts["plan"]["refusals"]
             facts["plan"]["refusals"] = [one for one in refusals if one["kind"] != "unhealthy"]
         super()._refuse(facts, info, resuming)
         entry, given = self.entry(), self._given()
-        if self.opened["purpose"] != "rotate" or entry.get("pending"):
+        pending = entry.get("pending")
+        if self.opened["purpose"] != "rotate" or (pending and not self._is_another(given, entry)):
+            return
+        if pending and pending.get("direction") == "back":
             return
         if given:
+            self._check_new(entry, given)
             user, value = self._value(given, entry)
             candidate = {"current": entry["current"], "pending": {"user": user, "password": value}}
             self._require(self._ask(candidate, "pending"), "the new token", candidate)
-        elif not self.opened["accepted"]["current"]:
+            self.opened["heard"]["pending"] = "accepted"
+        elif self.opened["heard"]["current"] == "rejected":
             raise SecretsError(
                 f"{self.name}: {self.server_name} rejects the present token, so it cannot renew it; have a new one "
                 "issued, and bring it"
@@ -388,11 +439,18 @@ class TokenRotation(ManualRotation):
     def _check_new(self, entry: dict[str, Any], given: Any) -> None:
         if given or not self.platform.renews:
             super()._check_new(entry, given)
+        if given and self.facts["engine"] == "telegram" and not bot_id(self._value(given, entry)[1]):
+            raise SecretsError(
+                f"{NEW_VALUES}.{self.name}: is no token of a bot; BotFather's are such as 123456:ABC-DEF"
+            )
 
     def create(self) -> dict[str, Any]:
         """Write the token durably: the one that was brought, or the one that the platform makes of the present one."""
         entry = self.entry()
         platform = self.platform
+        if self._is_another(self._given(), entry):
+            # open has seen the pending one rejected; .env may hold it.
+            return self._bring(entry, dropped=entry["pending"])
         if entry.get("pending") or not platform.renews or self._given():
             return super().create()
         key = secrets.token_bytes(32)
@@ -434,6 +492,9 @@ class TokenRotation(ManualRotation):
     def drain(self) -> dict[str, Any]:
         """Confirm with a call that the services have a token that works."""
         entry = self.entry()
+        if self.opened["phase"] == "revoke_first" and not entry.get("pending"):
+            # An earlier token's end; the present one is about to be replaced.
+            return {"changed": False}
         login = self._ask(entry, "pending" if entry.get("pending") else "current")
         if login["status"] != "accepted":
             raise SecretsError(f"{login['reason']}; the services have the new token")
@@ -447,7 +508,13 @@ class TokenRotation(ManualRotation):
         entry = self.entry()
         same = self.slot(entry, "pending")["password"] == entry["current"]["password"]
         # Telegram's old token is dead by now, or whoever brought the new one has ended the old one already.
-        return "" if same or self._ask(entry, "current")["status"] == "rejected" else super()._revoke_after()
+        if same or self._ask(entry, "current")["status"] == "rejected":
+            return ""
+        if not self.platform.renews:
+            return super()._revoke_after()
+        # It runs out by its own age.
+        created = datetime.datetime.fromisoformat(entry["current"]["created"])
+        return (created + datetime.timedelta(seconds=self.facts["grace"])).isoformat()
 
     def revoke(self) -> dict[str, Any]:
         """See the old token refused; where the platform cannot be asked, believe the person who says that it is ended."""
@@ -461,6 +528,8 @@ class TokenRotation(ManualRotation):
             login = self._ask(entry, "previous")
             if login["status"] == "rejected":
                 how, text = "done", f"old token refused by {title}"
+            elif self.platform.renews and self.opened["purpose"] == "rotate":
+                how, text = "left to run out", f"{title} lets the old token run out by itself"
             elif not self.arguments["confirmed"]:
                 raise SecretsError(f"the old token: {login['reason'] or f'{title} still accepts it'}")
             else:
@@ -484,12 +553,19 @@ class TokenRotation(ManualRotation):
     # -- back
 
     def _current_is_dead(self, entry: dict[str, Any]) -> bool:
+        """Tell whether nobody is sent back; where the platform cannot be asked now, what *open* has heard counts.
+
+        Where nobody knows, the pending token is kept: it may be the only one.
+        """
+        heard, answer = self.opened.get("heard", {}), "unknown"
         with contextlib.suppress(SecretsError):
-            return bool(self._ask(entry, "current")["status"] == "rejected")
-        return False
+            answer = self._ask(entry, "current")["status"]
+        if answer == "unknown":
+            return bool(self._is_ended(heard) or heard.get("current") != "accepted")
+        return answer == "rejected"
 
     def _why_dead(self, user: str) -> str:
-        return f"{self.server_name} rejects the token before"
+        return f"{self.server_name} rejects the token before, or cannot be asked"
 
 
 class WebhookRotation(ServerlessRotation):

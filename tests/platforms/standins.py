@@ -38,6 +38,7 @@ class Platforms:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.fault = ""
+        self.flat = False
         # By the bot's id; a bot has one token.
         self.bots: dict[str, dict[str, Any]] = {}
         self.whatsapp: set[str] = set()
@@ -171,7 +172,9 @@ class Platforms:
         if token not in self.instagram:
             return self.graph_error(400, 190, "Invalid OAuth access token - Cannot parse access token")
         if path == "me":
-            return 200, {"user_id": INSTAGRAM, "username": "chat"}
+            account = {"user_id": INSTAGRAM, "username": "chat"}
+            # The documented answer has a list; the flat one has been seen, too.
+            return 200, account if self.flat else {"data": [account]}
         if path == "refresh_access_token" and query.get("grant_type") == "ig_refresh_token":
             if not self.instagram[token]:
                 return self.graph_error(400, 10, "The access token is too young to be refreshed")

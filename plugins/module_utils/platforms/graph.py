@@ -76,6 +76,10 @@ def phone_number(connection: Connection, token: str, number: str) -> dict[str, A
 def me(connection: Connection, token: str) -> dict[str, Any]:
     """Return the outcome of ``me`` of an Instagram account."""
     found = call(connection, "me", token, {"fields": "user_id,username"})
+    # As it is documented, and as it is: without the list.
+    rows = found.get("data")
+    if isinstance(rows, list) and len(rows) == 1 and isinstance(rows[0], dict):
+        found = rows[0]
     return _named(found, "user_id" if "user_id" in found else "id", "username", token, "me")
 
 

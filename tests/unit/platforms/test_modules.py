@@ -49,6 +49,13 @@ def test_each_token_has_an_outcome(run):
     }
 
 
+@pytest.mark.parametrize("flat", [False, True])
+def test_instagrams_account_is_read_as_documented_and_flat(run, platforms, flat):
+    platforms.know.flat = flat
+    result = run(api_token_credential_info, "instagram", credentials=[{"label": "old", "password": INSTAGRAM}])
+    assert result["logins"]["old"]["account"]["name"] == "chat"
+
+
 def test_a_renewed_token_comes_back_sealed(run, platforms):
     arguments = {"credential": {"password": INSTAGRAM}, "seal_key": KEY.hex()}
     tried = run(api_token_credential, "instagram", check_mode=True, **arguments)

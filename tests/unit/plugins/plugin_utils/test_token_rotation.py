@@ -130,8 +130,32 @@ def test_a_token_that_died_meanwhile_is_not_published(answer):
 
 
 def test_a_platform_that_cannot_be_asked_ends_the_run_at_open():
-    rotation, seen = token("telegram", {OLD["telegram"]: UNKNOWN}, given=NEW["telegram"])
+    both = {OLD["telegram"]: UNKNOWN, NEW["telegram"]: UNKNOWN}
+    rotation, seen = token("telegram", both, given=NEW["telegram"])
     with pytest.raises(SecretsError, match="telegram: The platform limits the rate of calls now"):
+        look(rotation, seen)
+    renewing, seen = token("instagram", {OLD["instagram"]: UNKNOWN})
+    with pytest.raises(SecretsError, match="instagram: The platform limits the rate of calls now"):
+        look(renewing, seen)
+
+
+@EACH
+def test_of_a_token_that_is_brought_itself_is_asked_about_alone(platform):
+    rotation, seen = token(platform, {OLD[platform]: UNKNOWN}, given=NEW[platform])
+    look(rotation, seen)
+    assert rotation.create()["changed"] and rotation.facts["plan"]["refusals"] == [DOWN]
+    assert rotation._greeting("", False).endswith("gives no clear answer about the present token")
+
+
+def test_an_unclear_present_token_does_not_stop_an_earlier_ones_end():
+    rotation, seen = token("whatsapp", {OLD["whatsapp"]: UNKNOWN}, given=NEW["whatsapp"])
+    rotation.opened["phase"] = "revoke_first"
+    assert rotation.drain() == {"changed": False}
+
+
+def test_what_is_no_bots_token_is_refused():
+    rotation, seen = token("telegram", {"garbage-0123456789": accepted("telegram")}, given="garbage-0123456789")
+    with pytest.raises(SecretsError, match="is no token of a bot"):
         look(rotation, seen)
 
 
@@ -266,8 +290,75 @@ def test_nobody_is_sent_back_to_a_dead_token():
     assert dead._current_is_dead(entry)
     with pytest.raises(SecretsError, match="so there is no way back; on with the new one"):
         look(dead, seen, phase="back")
-    for answer in (accepted("telegram"), UNKNOWN):
-        assert not token("telegram", {OLD["telegram"]: answer}, entry=entry)[0]._current_is_dead(entry)
+    assert not token("telegram", entry=entry)[0]._current_is_dead(entry)
+
+
+@pytest.mark.parametrize(
+    ("platform", "heard", "dead"),
+    [
+        ("telegram", {"current": "rejected", "pending": "accepted"}, True),
+        ("telegram", {"current": "unknown", "pending": "accepted"}, True),
+        ("telegram", {"current": "accepted", "pending": "accepted"}, True),
+        ("telegram", {}, True),
+        ("whatsapp", {"current": "rejected"}, True),
+        ("whatsapp", {"current": "unknown"}, True),
+        ("whatsapp", {"current": "accepted", "pending": "accepted"}, False),
+    ],
+)
+def test_where_the_platform_cannot_be_asked_what_open_has_heard_counts(platform, heard, dead):
+    """A roll-out that fails meanwhile must not go back to a dead token and drop the only valid one."""
+    entry = {"engine": platform, "current": slot(OLD[platform]), "pending": slot(NEW[platform])}
+    rotation, seen = token(platform, {OLD[platform]: UNKNOWN}, entry=entry)
+    rotation.opened["heard"] = heard
+    assert rotation._current_is_dead(entry) is dead
+
+
+def test_nobody_goes_back_to_a_token_that_nobody_knows_of():
+    entry = {"engine": "telegram", "current": slot(OLD["telegram"]), "pending": slot(NEW["telegram"])}
+    says = {OLD["telegram"]: UNKNOWN, NEW["telegram"]: UNKNOWN}
+    rotation, seen = token("telegram", says, entry=entry, purpose="abort")
+    with pytest.raises(SecretsError, match="nobody knows whether there is a way back"):
+        look(rotation, seen, phase="back")
+    rotation, seen = token("telegram", {OLD["telegram"]: UNKNOWN}, entry=entry)
+    with pytest.raises(SecretsError, match="so there is no way back"):
+        look(rotation, seen, phase="back")
+
+
+THIRD = "123456:third-0123456789"
+
+
+def both_dead(**arguments):
+    entry = {"engine": "telegram", "current": slot(OLD["telegram"]), "pending": slot(NEW["telegram"], rotation="r-new")}
+    says = {OLD["telegram"]: REJECTED, NEW["telegram"]: REJECTED, THIRD: accepted("telegram")}
+    return token("telegram", says, entry=entry, **arguments)
+
+
+def test_where_both_tokens_are_dead_a_third_one_takes_the_pending_ones_place():
+    rotation, seen = both_dead()
+    with pytest.raises(SecretsError, match="rejects the new token; bring another, or go back"):
+        look(rotation, seen, phase="forward")
+    rotation, seen = both_dead(given=THIRD)
+    look(rotation, seen, phase="forward")
+    assert rotation.create()["changed"] and seen.stored["pending"]["password"] == THIRD
+    # What .env may hold stays known.
+    assert seen.stored["dropped"]["password"] == NEW["telegram"]
+    assert rotation.create() == {"changed": False}
+
+
+def test_where_both_tokens_are_dead_the_way_back_is_open_and_ends_with_a_third_one():
+    rotation, seen = both_dead()
+    look(rotation, seen, phase="back")
+    for given, onward in (("", False), (THIRD, True)):
+        rotation, seen = both_dead(given=given)
+        logins = rotation.log_in(rotation.facts, seen.stored, "current", "pending")["logins"]
+        assert rotation._has_no_way_back(logins, rotation.facts) is onward
+
+
+def test_a_pending_token_that_works_gives_way_to_no_other():
+    entry = {"engine": "telegram", "current": slot(OLD["telegram"]), "pending": slot(NEW["telegram"])}
+    rotation, seen = token("telegram", {THIRD: accepted("telegram")}, entry=entry, given=THIRD)
+    with pytest.raises(SecretsError, match="another value is unfinished"):
+        look(rotation, seen, phase="forward")
 
 
 def test_plan_and_report_say_when_telegrams_gap_began():
@@ -293,8 +384,42 @@ def test_what_rotate_tokens_can_do_something_about():
     assert token("whatsapp", given=NEW["whatsapp"])[0].has_next({"current": slot("x")})
     assert token("whatsapp")[0].has_next({"current": slot("x"), "pending": slot("y")})
     assert token("instagram")[0].has_next({"current": slot("x")})
-    assert not token("instagram")[0].has_next(entries)
     assert token("instagram", given="IGAAthird")[0].has_next(entries)
+    # A grace does not hold up what is due; what is not due waits for it.
+    assert token("instagram")[0].has_next(entries)
+    fresh = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=44)
+    assert not token("instagram")[0].has_next({**entries, "current": slot("x") | {"created": fresh.isoformat()}})
+
+
+def test_a_renewed_token_runs_out_by_its_own_age_and_holds_up_no_renewal(monkeypatch):
+    """Renewed every 45 days, each token is valid for 60: the next renewal comes within 45 days of the last one."""
+    created = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=45)
+    entry = {
+        "engine": "instagram",
+        "current": slot(OLD["instagram"]) | {"created": created.isoformat()},
+        "pending": slot(NEW["instagram"], rotation="r-new"),
+    }
+    rotation, seen = token("instagram", entry=entry)
+    rotation.facts["grace"] = 60 * 86400
+    assert rotation.finish() == {"changed": True, "revoke": False}
+    assert seen.stored["previous"]["revoke_after"] == (created + datetime.timedelta(days=60)).isoformat()
+
+    def opened(rotation, entry, phase, *_more):
+        return {"phase": phase}
+
+    monkeypatch.setattr(Rotation, "_look", opened)
+    for platform, says in (("instagram", {}), ("instagram", {OLD["instagram"]: UNKNOWN}), ("whatsapp", REJECTED)):
+        previous = slot(OLD[platform], rotation="r-old", revoke_after="2099-01-01T00:00:00+00:00")
+        entry = {"engine": platform, "current": slot(NEW[platform]), "previous": previous}
+        says = {OLD[platform]: says} if "status" in says else says
+        again, seen = token(platform, says, entry=entry, end_grace=False, confirmed_by=[], take_lock=None)
+        again.deployment.check_mode = True
+        again.deployment.memory = lambda: {"records": [], "clock": {}}
+        assert again.open()["phase"] == "revoke_first", platform
+        again.opened.update(phase="revoke_first", facts=rotation.facts | {"platform": {"platform": platform}})
+        again.arguments["confirmed"] = False  # each step is a task of its own
+        again.revoke()
+        assert seen.stored["previous"]["revoked"]
 
 
 class Killed(BaseException):
