@@ -61,6 +61,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+refused:
+  description: Whether the webhook has refused what the platform sent with the new secret, which the platform goes on with.
+  returned: failure, where it was
+  type: bool
 """
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
@@ -100,7 +104,7 @@ def main() -> None:
     try:
         result = work(module.params, module.check_mode)
     except SecretsError as error:
-        module.fail_json(msg=error.message)
+        module.fail_json(msg=error.message, **error.details)
     module.exit_json(**result)
 
 

@@ -108,7 +108,9 @@ class Host:
         except AnsibleConnectionFailure as error:
             raise Unreachable(self.name, str(error)) from None
         if result.get("failed"):
-            details = {key: value for key, value in result.items() if key in ("service", "reason", "log", "foreign")}
+            details = {
+                key: value for key, value in result.items() if key in ("service", "reason", "log", "foreign", "refused")
+            }
             reason = self._reason(name, result)
             raise SecretsError(f"{self.name}: {reason}" if self.spread else reason, **details, host=self.name)
         return result

@@ -631,7 +631,13 @@ class WebhookRotation(ServerlessRotation):
                 )
             # Known from now on: the way back has to tell the platform, too.
             self.change(lambda stored: stored["pending"].update(told=True))
-            self._tell(pending, self.records("drain", slot=pending))
+            try:
+                self._tell(pending, self.records("drain", slot=pending))
+            except SecretsError as error:
+                if error.details.get("refused"):
+                    # The way back tells the platform first of all.
+                    self.change(lambda stored: stored["pending"].update(direction="back"))
+                raise
             self.deployment.line(
                 "drain", f"{self._title} sends the new secret; {len(self.facts['consumers'])} accept both"
             )

@@ -95,6 +95,7 @@ def tell(params: Mapping[str, Any], secret: str, settle: float) -> None:
             time.sleep(settle)
             after = telegram.webhook(to, token)
             if after.get("last_error_date") not in (None, before):
-                raise Unclear(f"was refused by the webhook: {said(after.get('last_error_message'), (token, secret))}")
+                why = said(after.get("last_error_message"), (token, secret))
+                raise SecretsError(f"{title} was refused by the webhook: {why}", refused=True)
     except Unclear as error:
         raise SecretsError(f"{title} {error.reason}") from None

@@ -148,7 +148,7 @@ def test_of_a_token_that_is_brought_itself_is_asked_about_alone(platform):
 
 
 def test_an_unclear_present_token_does_not_stop_an_earlier_ones_end():
-    rotation, seen = token("whatsapp", {OLD["whatsapp"]: UNKNOWN}, given=NEW["whatsapp"])
+    rotation, _seen = token("whatsapp", {OLD["whatsapp"]: UNKNOWN}, given=NEW["whatsapp"])
     rotation.opened["phase"] = "revoke_first"
     assert rotation.drain() == {"changed": False}
 
@@ -308,7 +308,7 @@ def test_nobody_is_sent_back_to_a_dead_token():
 def test_where_the_platform_cannot_be_asked_what_open_has_heard_counts(platform, heard, dead):
     """A roll-out that fails meanwhile must not go back to a dead token and drop the only valid one."""
     entry = {"engine": platform, "current": slot(OLD[platform]), "pending": slot(NEW[platform])}
-    rotation, seen = token(platform, {OLD[platform]: UNKNOWN}, entry=entry)
+    rotation, _seen = token(platform, {OLD[platform]: UNKNOWN}, entry=entry)
     rotation.opened["heard"] = heard
     assert rotation._current_is_dead(entry) is dead
 
@@ -408,11 +408,12 @@ def test_a_renewed_token_runs_out_by_its_own_age_and_holds_up_no_renewal(monkeyp
         return {"phase": phase}
 
     monkeypatch.setattr(Rotation, "_look", opened)
-    for platform, says in (("instagram", {}), ("instagram", {OLD["instagram"]: UNKNOWN}), ("whatsapp", REJECTED)):
+    for platform, answer in (("instagram", accepted("instagram")), ("instagram", UNKNOWN), ("whatsapp", REJECTED)):
         previous = slot(OLD[platform], rotation="r-old", revoke_after="2099-01-01T00:00:00+00:00")
         entry = {"engine": platform, "current": slot(NEW[platform]), "previous": previous}
-        says = {OLD[platform]: says} if "status" in says else says
-        again, seen = token(platform, says, entry=entry, end_grace=False, confirmed_by=[], take_lock=None)
+        again, seen = token(
+            platform, {OLD[platform]: answer}, entry=entry, end_grace=False, confirmed_by=[], take_lock=None
+        )
         again.deployment.check_mode = True
         again.deployment.memory = lambda: {"records": [], "clock": {}}
         assert again.open()["phase"] == "revoke_first", platform

@@ -78,6 +78,9 @@ class World:
         if name == "webhook_credential_info":
             return {"status": "accepted", "reason": "", "url": "https://chat.example.org"}
         self.sent = arguments["credential"]["password"]
+        if self.fail == "refused" and self.sent != "one":
+            self.events.append("tell")
+            raise SecretsError("Telegram was refused by the webhook: 401", refused=True)
         return self.check("tell")
 
     def publish(self, facts, label):
@@ -207,6 +210,36 @@ def test_a_platform_that_cannot_be_told_leaves_both_accepted(world):
     world.fail = ""
     world.run("drain", "finish", "revoke")
     assert world.sent == new
+
+
+def test_a_webhook_that_refuses_the_new_secret_gets_the_old_one_again(world):
+    world.run(*FORWARD[:5])
+    world.fail = "refused"
+    with pytest.raises(SecretsError, match="was refused by the webhook"):
+        world.run("drain")
+    assert phase_of(world.entry) == "back"
+    deployment = world.rotation.deployment
+    deployment.state = lambda _action, **_kept: {"record": {"step": "drain", "reason": "refused"}}
+    deployment.show = lambda *_arguments, **_more: None
+    assert world.rotation.back()["failed"]
+    assert world.sent == "one" and "pending" not in world.entry
+    # The platform first, then .env and the services.
+    assert world.events[-5:] == ["tell", "tell", "publish", "replace a", "replace b"]
+
+
+def test_a_connector_that_knows_no_secret_before_ends_where_it_was(world):
+    """From the roll-out on it refuses what is sent, and the platform says so once it is told the new secret."""
+    world.run(*FORWARD[:5])
+    world.services["b"][BEFORE] = ""
+    world.fail = "refused"
+    with pytest.raises(SecretsError, match="was refused by the webhook"):
+        world.run("drain")
+    deployment = world.rotation.deployment
+    deployment.state = lambda _action, **_kept: {"record": {"step": "drain", "reason": "refused"}}
+    deployment.show = lambda *_arguments, **_more: None
+    world.check = world.events.append
+    assert world.rotation.back()["failed"]
+    assert world.sent == "one" and world.services == {name: {VARIABLE: "one", BEFORE: ""} for name in ("a", "b")}
 
 
 def test_a_service_that_is_skipped_would_refuse(world):
