@@ -214,19 +214,25 @@ def address_of(entry: Mapping[str, Any], engine: Engine) -> dict[str, Any] | Non
     return {"host": given["host"], "port": given.get("port") or engine.port, "ca": given["ca"]} if given else None
 
 
-def siblings(name: str, catalog: Mapping[str, dict[str, Any]], project: Project) -> list[str]:
+def siblings(
+    name: str,
+    catalog: Mapping[str, dict[str, Any]],
+    project: Project,
+    elsewhere: Mapping[str, dict[str, Any]] | None = None,
+) -> list[str]:
     """Return the other entries of the same server; refuses a variable that another entry has as well.
 
-    An entry that cannot be resolved is nobody's sibling: it has an error of its own.
+    An entry that cannot be resolved is nobody's sibling: it has an error of its own. Of several hosts, ``elsewhere`` says of
+    each entry what another one knows of its server, and on which ``host`` that is; of its own host's it is empty.
     """
     try:
-        server, mine = _place(name, catalog[name], project)
-    except SecretsError:  # of several hosts another one has it
+        server, mine = _place(name, catalog[name], project, elsewhere)
+    except SecretsError:
         return []
     found = []
     for other in [other for other in catalog if other != name]:
         try:
-            their_server, theirs = _place(other, catalog[other], project)
+            their_server, theirs = _place(other, catalog[other], project, elsewhere)
         except SecretsError:
             continue
         shared = mine & theirs
@@ -235,19 +241,27 @@ def siblings(name: str, catalog: Mapping[str, dict[str, Any]], project: Project)
                 f"secrets_catalog.{name}.variables: {min(shared)} is {other}'s, too; a variable holds one credential, "
                 "so give each entry variables of its own"
             )
-        if server and their_server == server:
+        if server[1] and their_server == server:
             found.append(other)
     return found
 
 
-def _place(name: str, entry: dict[str, Any], project: Project) -> tuple[str, set[str]]:
-    """Return the server of an entry, where it needs one, and its variables."""
+def _place(
+    name: str, entry: dict[str, Any], project: Project, elsewhere: Mapping[str, dict[str, Any]] | None
+) -> tuple[tuple[str, str], set[str]]:
+    """Return the server of an entry, where it needs one, as its host (empty: this one) and service; and its variables."""
     alone = serverless_engine(name, entry)
     if alone:
         given = {**alone.variables, **entry.get("variables", {})}
-        return "", {variable for part, variable in given.items() if part in ("key", "password", "secret", "user")}
+        return ("", ""), {variable for part, variable in given.items() if part in ("key", "password", "secret", "user")}
+    if elsewhere is not None and name not in elsewhere:
+        raise SecretsError(f"secrets_catalog.{name}: no host has its server")
+    away = (elsewhere or {}).get(name)
+    if away and "address" not in entry:
+        engine = engine_named(away["engine"], f"secrets_catalog.{name}.engine")
+        return (away["host"], away["service"]), set(_variables(engine, entry).values())
     server, engine = _server(name, entry, project)
-    return server.name, set(_variables(engine, entry).values())
+    return ("", server.name), set(_variables(engine, entry).values())
 
 
 def role_of(facts: Mapping[str, Any], present: Mapping[str, str], user: str) -> str:

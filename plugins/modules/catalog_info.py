@@ -46,14 +46,16 @@ options:
     default: []
   survey:
     description:
-      - Only say which services may be the server of each credential, in RV(servers), and which services there are.
+      - Only say which services may be the server of each credential of the catalog, in RV(servers), and which services
+        there are.
       - The first of two looks at a deployment that has several hosts.
     type: bool
     default: false
   elsewhere:
     description:
       - For a deployment that has several hosts, what RV(servers) says of the server of each credential, by the
-        credential's name; empty where it is on this host. Here a credential need not have a consumer.
+        credential's name, and on which C(host) it is; empty where it is on this host. Here a credential need not have a
+        consumer.
       - O(services) and O(skip_services) are then those of all hosts; what is not on this one is passed over.
     type: dict
   fingerprint_key:
@@ -227,7 +229,11 @@ def examine(params: dict) -> dict:
     project = Project.load(DockerCli(), *project_arguments(params))
     check_env(project.env_file)
     if params["survey"]:
-        servers = {name: catalog_facts.candidates(name, catalog[name], project) for name in names}
+        servers = {}
+        for name in catalog:
+            # What is wrong with an entry that is not asked for is no matter here.
+            with contextlib.nullcontext() if name in names else contextlib.suppress(SecretsError):
+                servers[name] = catalog_facts.candidates(name, catalog[name], project)
         return {"servers": servers, "services": sorted(project.services)}
     containers = project.containers()
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -265,7 +271,7 @@ def look_up(
         serves = any(entry.get("admin") == name for entry in catalog.values())
         away = params["elsewhere"] and params["elsewhere"][name]
         facts = catalog_facts.resolve(name, catalog[name], project, away, serves)
-        facts["siblings"] = catalog_facts.siblings(name, catalog, project)
+        facts["siblings"] = catalog_facts.siblings(name, catalog, project, params["elsewhere"])
         used = [name for variable in facts["variables"].values() for name in (variable, INIT_PREFIX + variable)]
         present = read_env(project.env_file, used)
         logins = {

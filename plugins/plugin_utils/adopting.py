@@ -61,6 +61,10 @@ def draft_of(found: list[dict[str, Any]], ask: list[dict[str, Any]]) -> tuple[di
             catalog[name] = {"engine": "manual", "variables": {"secret": one["variable"]}}
         else:
             later.append(f"  # {one['variable']} ({', '.join(one['services'])}): not in .env, or not by a variable")
+    used = Counter(name for one in found if one["name"] in catalog for name in {one["variable"], *one.get("uris", [])})
+    for name in [name for name, times in used.items() if times > 1]:
+        both = [one["name"] for one in found if name in (one["variable"], *one.get("uris", []))]
+        later.append(f"  # {' and '.join(both)} share {name}, and a variable holds one credential: rename one first")
     lines = [f"  {name}: {_flow(entry)}" for name, entry in catalog.items()]
     head = ["# A draft, made by chat4all.secrets.adopt from what is running; yours to edit. Keys: docs/catalog.md"]
     return catalog, "\n".join([*head, f"secrets_catalog:{'' if lines else ' {}'}", *lines, *later]) + "\n"

@@ -288,15 +288,20 @@ class Deployment:
         names = [host.name for host in self.hosts]
         surveys = dict(zip(names, everywhere(self.hosts, lambda host: ask(host, survey=True)), strict=True))
         self._check_services({name: seen["services"] for name, seen in surveys.items()})
-        found = homes(self.arguments["catalog"], surveys)
+        found = homes(self.arguments["catalog"], surveys, credentials)
 
         def resolve(host: Host) -> dict[str, Any]:
-            elsewhere = {name: {} if home == host.name else seen for name, (home, seen) in found.items()}
+            elsewhere = {
+                name: {} if home == host.name else {**seen, "host": home} for name, (home, seen) in found.items()
+            }
             here = [one.rpartition("/")[2] for one in skip_services if one.rpartition("/")[0] in ("", host.name)]
             return ask(host, elsewhere=elsewhere, services=host.arguments["services"], skip_services=here, **arguments)
 
         infos = everywhere(self.hosts, resolve)
-        info = placed(list(zip(names, infos, strict=True)), {name: home for name, (home, _seen) in found.items()})
+        info = placed(
+            list(zip(names, infos, strict=True)),
+            {name: home for name, (home, _seen) in found.items() if name in (credentials or found)},
+        )
         consumers = {one for facts in info["credentials"].values() for one in consumers_of(facts)}
         for one in skip_services:
             if not consumers & {one, *(f"{name}/{one}" for name in names)}:

@@ -16,44 +16,53 @@ Place = dict[str, Any]
 PLACE_FACTS = ("consumers", "env", "unused", "in_use", "signers", "used_by", "variables")
 
 
-def homes(catalog: Mapping[str, Any], surveys: Mapping[str, dict[str, Any]]) -> dict[str, tuple[str, dict[str, Any]]]:
+def homes(
+    catalog: Mapping[str, Any], surveys: Mapping[str, dict[str, Any]], wanted: Collection[str] = ()
+) -> dict[str, tuple[str, dict[str, Any]]]:
     """Return of each credential the host of its server, and what that host sees of it.
 
     ``surveys``: what the module catalog_info has found on each host. A service that is named so comes before one that only
-    has an image that fits. Raises where there is none, or more than one.
+    has an image that fits. Raises where there is none, or more than one; of what is not ``wanted``, that is left out.
     """
     names = {name for seen in surveys.values() for name in seen["servers"]}
     found = {}
     for name in [name for name in catalog if name in names]:
-        declared = (catalog[name] or {}).get("host")
-        if declared and declared not in surveys:
-            raise SecretsError(
-                f"secrets_catalog.{name}.host: {declared} is no host of this play; there are {', '.join(surveys)}"
-            )
-        rows = [
-            (host, row)
-            for host, seen in surveys.items()
-            if declared in (None, host)
-            for row in seen["servers"].get(name, [])
-        ]
-        rows = [one for one in rows if one[1]["named"]] or rows
-        # A value that no server of ours accepts has its home, for all that is not done everywhere, on the first host.
-        if rows and (not rows[0][1]["service"] or rows[0][1].get("anywhere")):
-            rows = rows[:1]
-        if not rows:
-            raise SecretsError(
-                f"secrets_catalog.{name}: no service on {declared or ' or '.join(surveys)} matches; add the server's: "
-                f"{name}: {{host: HOST, service: NAME, engine: ENGINE}}"
-            )
-        if len(rows) > 1:
-            what = " and ".join(f"{row['service']} on {host}" for host, row in rows)
-            first, row = rows[0]
-            raise SecretsError(
-                f"secrets_catalog.{name}: {what} match; say which one it is: "
-                f"{name}: {{host: {first}, service: {row['service']}}}"
-            )
-        found[name] = rows[0]
+        try:
+            found[name] = _home(name, (catalog[name] or {}).get("host"), surveys)
+        except SecretsError:
+            if not wanted or name in wanted:
+                raise
     return found
+
+
+def _home(name: str, declared: str | None, surveys: Mapping[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+    if declared and declared not in surveys:
+        raise SecretsError(
+            f"secrets_catalog.{name}.host: {declared} is no host of this play; there are {', '.join(surveys)}"
+        )
+    rows = [
+        (host, row)
+        for host, seen in surveys.items()
+        if declared in (None, host)
+        for row in seen["servers"].get(name, [])
+    ]
+    rows = [one for one in rows if one[1]["named"]] or rows
+    # A value that no server of ours accepts has its home, for all that is not done everywhere, on the first host.
+    if rows and (not rows[0][1]["service"] or rows[0][1].get("anywhere")):
+        rows = rows[:1]
+    if not rows:
+        raise SecretsError(
+            f"secrets_catalog.{name}: no service on {declared or ' or '.join(surveys)} matches; add the server's: "
+            f"{name}: {{host: HOST, service: NAME, engine: ENGINE}}"
+        )
+    if len(rows) > 1:
+        what = " and ".join(f"{row['service']} on {host}" for host, row in rows)
+        first, row = rows[0]
+        raise SecretsError(
+            f"secrets_catalog.{name}: {what} match; say which one it is: "
+            f"{name}: {{host: {first}, service: {row['service']}}}"
+        )
+    return rows[0]
 
 
 def placed(infos: Sequence[tuple[str, dict[str, Any]]], home: Mapping[str, str] | None = None) -> dict[str, Any]:

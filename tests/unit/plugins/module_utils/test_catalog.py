@@ -268,6 +268,25 @@ def test_the_entries_of_one_server_know_one_another():
     assert catalog.siblings("other", entries, project(*SERVERS)) == []
 
 
+def test_servers_of_one_name_on_two_hosts_are_two():
+    entries = {
+        "db1": {"service": "postgres"},
+        "app1": {"service": "postgres", "variables": {"uri": "APP_URL"}},
+        "reporting": REPORTING,
+        "lost": {"service": "postgres", "variables": {"uri": "LOST_URL"}},
+    }
+    away = {"host": "app1", "service": "postgres", "engine": "postgresql"}
+    known = {"db1": {}, "app1": away, "reporting": {}}
+    assert catalog.siblings("db1", entries, project(*SERVERS), known) == ["reporting"]
+    assert catalog.siblings("app1", entries, project(*SERVERS), known) == []
+    known["reporting"] = away
+    assert catalog.siblings("app1", entries, project(*SERVERS), known) == ["reporting"]
+    # Each host has an .env, and both would hold both.
+    entries["app1"] = {"service": "postgres"}
+    with pytest.raises(SecretsError, match="POSTGRES_PASSWORD is app1's, too"):
+        catalog.siblings("db1", entries, project(), known)
+
+
 @pytest.mark.parametrize(
     ("variables", "shared"),
     [

@@ -165,10 +165,12 @@ def test_what_is_seen_on_several_hosts_is_one_deployment():
     found, ask = together(seen)
     assert [one["name"] for one in found] == ["postgres"] and ask == [{**smtp, "services": ["mailer", "mailer"]}]
     two = {host: {"found": [server("postgres")], "ask": []} for host in ("db1", "db2")}
-    assert draft_of(*together(two))[0] == {
+    catalog, text = draft_of(*together(two))
+    assert catalog == {
         "postgres_db1": {"host": "db1", "service": "postgres"},
         "postgres_db2": {"host": "db2", "service": "postgres"},
     }
+    assert "  # postgres_db1 and postgres_db2 share POSTGRES_PASSWORD, and a variable holds one credential: " in text
 
 
 def test_a_platforms_token_is_drafted_as_one():

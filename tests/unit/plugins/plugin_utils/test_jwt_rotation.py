@@ -20,6 +20,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import sea
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_keys, jwt_rotation
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.adopting import Adoption
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.hosts import Unreachable
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.provisioning import Provisioning
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.serverless import rotation_of
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.status import Status
@@ -32,7 +33,7 @@ class World:
 
     def __init__(self, tmp_path, env=None, uses=(KEY, SECOND), in_use=False, **entry):
         self.env, self.uses, self.in_use = {"SMTP": "mail-1", **(env or {})}, uses, in_use
-        self.lines = []
+        self.lines, self.replaced, self.fails = [], [], ""
         self.path = tmp_path / ".secrets-store.yml"
         given = {"jwt": entry, "smtp": {"engine": "manual", "variables": {"secret": "SMTP"}}}
         self.catalog = checked_catalog(given)
@@ -43,7 +44,15 @@ class World:
         )
         arguments = {"project_dir": "/srv/app", "catalog": given, "services": {}, "store": {"path": str(self.path)}}
         self.deployment = one = Deployment(action, arguments, {"inventory_hostname": "db1"})
-        one.first = SimpleNamespace(name="db1", state_dir="/srv/app/.chat4all", module=self.module, project=dict)
+        silent = SimpleNamespace(_low_level_execute_command=lambda _command: {"stdout": ""})
+        one.first = SimpleNamespace(
+            name="db1",
+            state_dir="/srv/app/.chat4all",
+            module=self.module,
+            project=dict,
+            arguments=arguments,
+            beside=lambda: SimpleNamespace(action=silent),
+        )
         one._hosts = [one.first]
         one.require_discretion = lambda: None
         one.line = lambda _step, text, *_host: self.lines.append(text)
@@ -55,6 +64,15 @@ class World:
     def deployment_state(self, action, **_given):
         memory = {"lock": None, "record": {}, "records": [], "outcomes": {}, "highest_serial": 0, "took_over": None}
         return {**memory, "ledger": {"entries": 0, "problem": ""}}
+
+    def compose_rollout(self, services, fingerprints, mask_variables, progress, **_given):
+        assert set(mask_variables) == {KEY, SECOND} and progress.startswith("/srv/app/.chat4all/runs/r-")
+        store = self.deployment.store
+        assert fingerprints == {name: store.fingerprint(self.env[name]) for name in fingerprints} != {}
+        if self.fails:
+            raise SecretsError(self.fails)
+        self.replaced += services
+        return {"changed": bool(services), "services": {name: {"gap_s": 0} for name in services}}
 
     def env_file(self, values, **_given):
         self.env |= values
@@ -266,3 +284,59 @@ def test_of_several_keys_the_compromised_one_is_named():
         check_emergency(["jwt", "other"])
     with pytest.raises(SecretsError, match="there are no signing keys among those named$"):
         check_emergency([])
+
+
+def turn(world, purpose="rotate", **jwt):
+    """One run, as the role has it; returns whether it came to its end."""
+    world.deployment.check_mode, world.replaced[:] = False, []
+    given = {"skip_services": [], "drift": "refuse", "accept_weak": False, "take_lock": None, "rollout": {}}
+    given |= {"purpose": purpose, "jwt": jwt, "rolled": {}}
+    seen = rotation_of(world.deployment, "jwt", given).open()
+    one = rotation_of(world.deployment, "jwt", {**given, "opened": seen})
+    if seen["phase"] == "back":
+        one.back()
+    if seen["phase"] in ("back", "ended"):
+        return False
+    try:
+        for step in ("create", "set", "test", "publish", "roll_out", "drain", "finish"):
+            getattr(one, step)()
+    except SecretsError as error:
+        one.remember(step, error)
+        world.fails = ""
+        assert one.back()["failed"]
+        return False
+    return True
+
+
+def test_a_phase_replaces_who_uses_the_keys_and_what_it_aimed_at_is_in_use(world):
+    old, given = world.env[KEY], {"accept_invalid_tokens": True}
+    assert turn(world, phase="introduce") and world.replaced == ["app"]
+    new = world.entry["next"]["password"]
+    assert (world.env[KEY], world.env[SECOND]) == (old, new)
+    assert turn(world, phase="promote", **given) and (world.env[KEY], world.env[SECOND]) == (new, old)
+    assert turn(world, phase="retire", **given) and world.env[KEY] == new and world.env[SECOND] not in (old, new, "")
+    assert turn(world, emergency=True) and world.env[KEY] not in (old, new) and "target" not in world.entry
+
+
+def test_a_phase_that_fails_goes_back_and_says_so(world):
+    before, env = world.entry, dict(world.env)
+    world.fails = "app does not come up"
+    assert not turn(world, phase="introduce")
+    assert (world.entry, world.env) == (before, env) and world.replaced == ["app"]
+    said = " ".join(" ".join(world.lines).split())
+    assert "STOPPED jwt at" in said and "as before introduce; no token was rejected for it" in said
+
+
+def test_an_emergency_that_fails_does_not_go_back_to_the_compromised_key(world):
+    old, world.fails = world.env[KEY], "app does not come up"
+    assert not turn(world, emergency=True)
+    assert world.env[KEY] != old and not world.replaced and world.entry["target"]["phase"] == "emergency"
+    assert turn(world) and world.replaced == ["app"] and world.entry["current"]["password"] == world.env[KEY] != old
+
+
+def test_what_a_lost_target_means_for_the_services(world):
+    for phase, text in (("promote", "both verify all live tokens"), ("emergency", "still accept the compromised key")):
+        opened = {"jwt_phase": phase, "rotation": "r-1", "facts": {"strategy": "overlap"}}
+        one = rotation_of(world.deployment, "jwt", {"opened": opened, "purpose": "rotate"})
+        assert one.unreachable("roll_out", Unreachable("db1", "no route")) == "db1 unreachable: no route"
+        assert text in " ".join(" ".join(world.lines).split())

@@ -59,6 +59,14 @@ def test_the_catalog_says_which_of_two_it_is():
     assert home({"postgres": {"host": "db2"}}, **both) == ("db2", "postgres")
 
 
+def test_what_is_wrong_with_another_entry_is_no_matter():
+    found = survey(db1=[server("postgres", True)])
+    found["db1"]["servers"]["lost"] = []
+    assert list(placing.homes({"postgres": {}, "lost": {}}, found, ["postgres"])) == ["postgres"]
+    with pytest.raises(SecretsError, match="lost: no service on db1 matches"):
+        placing.homes({"postgres": {}, "lost": {}}, found)
+
+
 def info(*consumers: str, **more) -> dict:
     facts = {
         "name": "postgres",
