@@ -209,10 +209,10 @@ class AtAddress(Reach):
         command = ["run", *options, *_environment_options(), "--entrypoint", PSQL[0], self.image, *PSQL[1:], connection]
         try:
             done = self.docker.run(*command, stdin=text, timeout=timeout, check=False)
-        except SecretsError:
+        except SecretsError as error:
             with contextlib.suppress(SecretsError):
                 self.docker.run("rm", "--force", name, check=False)
-            raise SecretsError(f"{self.name}: psql of {self.image} did not end within {timeout:g} s") from None
+            raise SecretsError(f"{self.name}: psql of {self.image}: {error.message}") from None
         if done.returncode in (125, 126, 127):
             said = self.docker.last_line(done.stderr or done.stdout)
             raise SecretsError(f"{self.name}: psql of {self.image} cannot be run: {said}")

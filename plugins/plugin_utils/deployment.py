@@ -244,22 +244,23 @@ class Deployment:
             yield
             return
         ended = threading.Event()
-        hosts = [host.beside() for host in self.hosts]
 
-        def keep() -> None:
+        def keep(host: Host) -> None:
             while not ended.wait(LEASE / 4):
-                for host in hosts:
-                    # Where a module is at work, it renews the lease itself; who has lost it is told by the next step.
-                    with contextlib.suppress(Exception):
-                        self._states([host], "keep", **holder)
+                # Where a module is at work, it renews the lease itself; who has lost it is told by the next step.
+                with contextlib.suppress(Exception):
+                    self._states([host], "keep", **holder)
 
-        thread = threading.Thread(target=keep, daemon=True)
-        thread.start()
+        # A thread of its own for each: one that is cut off must not hold up the others.
+        threads = [threading.Thread(target=keep, args=(host.beside(),), daemon=True) for host in self.hosts]
+        for thread in threads:
+            thread.start()
         try:
             yield
         finally:
             ended.set()
-            thread.join()
+            for thread in threads:
+                thread.join()
 
     def project(self) -> dict[str, Any]:
         """Return the options by which modules are told the first host's Compose project."""
@@ -565,14 +566,26 @@ class Deployment:
         return everywhere(hosts, lambda host: host.module("env_file", **given[host.name]))
 
 
+def _further(record: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Return of two hosts' records of one rotation the one that is further: a step is noted where it was done."""
+    if not record or not other:
+        return record or other
+    steps = ["open", "create", "set", "test", "publish", "roll_out", "drain", "finish", "revoke", "back"]
+    at, there = (steps.index(one["step"]) if one.get("step") in steps else -1 for one in (record, other))
+    return {**record, **other} if there > at else {**other, **record}
+
+
 def _together(hosts: list[Host], memories: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what the first host remembers, and what only another one still does: it was cut off, or they were."""
     first = dict(memories[0])
+    # Each host has a clock of its own, and a log is searched by that of the host where it is.
+    first["clocks"] = {host.name: one["clock"] for host, one in zip(hosts, memories, strict=True)}
     for host, other in zip(hosts[1:], memories[1:], strict=True):
         first["lock"] = first["lock"] or other["lock"]
-        first["record"] = first["record"] or other["record"]
-        known = {record.get("rotation") for record in first["records"]}
-        first["records"] = [one for one in other["records"] if one.get("rotation") not in known] + first["records"]
+        first["record"] = _further(first["record"], other["record"])
+        others = {record.get("rotation"): record for record in other["records"]}
+        first["records"] = [_further(one, others.pop(one.get("rotation"), {})) for one in first["records"]]
+        first["records"] = [*others.values(), *first["records"]]
         first["outcomes"] = {**other["outcomes"], **first["outcomes"]}
         first["highest_serial"] = max(first["highest_serial"], other["highest_serial"])
         first["took_over"] = first["took_over"] or other["took_over"]

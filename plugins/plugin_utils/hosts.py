@@ -90,12 +90,10 @@ class Host:
 
     def would(self, name: str, **arguments: Any) -> dict[str, Any]:
         """Return what a module would do: it runs in check mode, and refuses what it would refuse."""
-        task = self.action._task
-        kept, task.check_mode = task.check_mode, True
-        try:
-            return self.module(name, **arguments)
-        finally:
-            task.check_mode = kept
+        looking = self.beside()
+        looking.action._task = copy.copy(self.action._task)
+        looking.action._task.check_mode = True
+        return looking.module(name, **arguments)
 
     def module(self, name: str, **arguments: Any) -> dict[str, Any]:
         """Run a module and return its result; its failure is raised as one line."""

@@ -338,7 +338,7 @@ class Rotation:
                 record={"credential": self.name, "rotation": self.id},
                 ledger=self.records("open", state="resumed", slot=entry.get("pending")) if held else [],
             )
-        self.opened["clock"] = memory["clock"]
+        self.opened["clocks"] = memory["clocks"]
         try:
             return self._look(entry, phase, memory, record_of(self.name, memory) if held else None)
         except (SecretsError, AnsibleConnectionFailure) as error:
@@ -385,7 +385,7 @@ class Rotation:
             finished = "revoked" not in previous and previous.get("rotation") == rotation
             rows = self.records("drain", "finish", slot=entry["current"]) if finished else []
         if not deployment.check_mode:
-            deployment.take(self.holder, take_lock=self.arguments["take_lock"])
+            deployment.take(self.holder, forget=False, take_lock=self.arguments["take_lock"])
             self._release(rows, "aborted" if aborting else "ok")
         deployment.line("open", f"{rotation} had ended, save for its lock, which ends now")
         return {"changed": False, "phase": "ended"}
@@ -663,9 +663,9 @@ class Rotation:
         begun = () if self.opened["phase"] == "forward" else ("open", "create")
         result = self.credential("present", pending, entry, ledger=self.records(*begun, "set", slot=pending))
         if self.facts["strategy"] == "pair":
-            self.deployment.line("set", f"{pending['user']} accepted beside {user}")
+            self._say("set", f"{pending['user']} accepted beside {user}")
         else:
-            self.deployment.line("set", f"{user} has the new password; the old one is refused from now on")
+            self._say("set", f"{user} has the new password; the old one is refused from now on")
         return {"changed": result["changed"], "login": result["login"]}
 
     def _publish(self, label: str, *replaced: str, **arguments: Any) -> list[dict[str, Any]]:
@@ -731,7 +731,7 @@ class Rotation:
                     f"{user} works as {seen['current_user']} in {database}, not as {entry['role']}; "
                     "its membership lacks the SET option"
                 )
-        self.deployment.line("test", f"{user} logs in; sees what {entry['role']} sees")
+        self._say("test", f"{user} logs in; sees what {entry['role']} sees")
         return {"changed": False}
 
     def publish(self) -> dict[str, Any]:
@@ -783,6 +783,10 @@ class Rotation:
             },
             "addresses": {host.name: result["addresses"] for host, result in replaced},
         }
+
+    def _say(self, step: str, text: str) -> None:
+        """Show a line of a step that is done where the server is."""
+        self.deployment.line(step, text, self.facts["host"])
 
     def _label(self, host: Host, service: str) -> str:
         return f"{host.name}/{service}" if self.deployment.is_spread else service
@@ -841,7 +845,7 @@ class Rotation:
         else:
             old, new = self.slot(entry, "previous")["user"], entry["current"]["user"]
         if self.facts["strategy"] == "single_user":
-            self.deployment.line("drain", "one user: sessions cannot tell the values apart")
+            self._say("drain", "one user: sessions cannot tell the values apart")
             return {"changed": False}
         skipped = self.skipped(self.facts)
         who = clients(self.facts, self.opened["hosts"], self.arguments["rolled"].get("addresses") or {}, skipped)
@@ -869,12 +873,10 @@ class Rotation:
             if not (tolerant and left) or boot_seconds() > ends:
                 break
         if theirs:
-            self.deployment.line(
-                "drain", f"{_listed(theirs)} may go on with {old} until it ends: no consumer's address"
-            )
+            self._say("drain", f"{_listed(theirs)} may go on with {old} until it ends: no consumer's address")
         busy = left or not (info["idle"] or skipped or tolerant)
         if busy and self.arguments["end_sessions"]:
-            self.deployment.line("drain", f"{old} is still used by {_listed(left)}: its sessions end at revoke")
+            self._say("drain", f"{old} is still used by {_listed(left)}: its sessions end at revoke")
         elif busy:
             mend = "end that session"
             if self.deployment.is_spread:
@@ -889,7 +891,7 @@ class Rotation:
         hidden = sorted(using[new] - set(consumers) & set(who.values())) if self.deployment.is_spread else []
         if hidden:
             why += f", or behind {', '.join(hidden)}"
-        self.deployment.line("drain", text + (f" ({unseen} unseen: {why})" if unseen else ""))
+        self._say("drain", text + (f" ({unseen} unseen: {why})" if unseen else ""))
         return {"changed": False}
 
     def finish(self) -> dict[str, Any]:
@@ -934,7 +936,7 @@ class Rotation:
         done += self.records("revoke", slot=previous)
         foreign = ""
         if self.facts["strategy"] == "pair":
-            since = {"refused_since": int(self.opened["clock"]["wall"]), "own_refusals": self._own_refusals}
+            since = {"refused_since": self._began_at, "own_refusals": self._own_refusals}
             ended = self._disable("revoke", previous, entry, ledger=done, **since)
             refused, tried = ended["refused_logins"], _tried(ended)
             if ended["owner_password"] and self.arguments["drift"] == "replace":
@@ -949,10 +951,10 @@ class Rotation:
             self.note(done)
         refused_at = report.clock()
         self.change(lambda stored: stored["previous"].update(revoked=now().isoformat()))
-        self.deployment.line("revoke", "old password refused over the network")
+        self._say("revoke", "old password refused over the network")
         if foreign:
             replace = report.command("rotate", rotate=self.name, drift="replace")
-            self.deployment.line("revoke", f"{foreign}; to end it: {replace}")
+            self._say("revoke", f"{foreign}; to end it: {replace}")
         if ours or self.opened["purpose"] == "revoke":
             self._end([], refused, refused_at=refused_at)
         return {"changed": True, "own_refusals": tried}
@@ -964,6 +966,11 @@ class Rotation:
         return _tried(self._disable("revoke", slot, entry, ledger=ledger))
 
     @property
+    def _began_at(self) -> int:
+        """When this run began, by the clock of the host whose log is searched for refused logins."""
+        return int(self.opened["clocks"][self.facts["host"]]["wall"])
+
+    @property
     def _own_refusals(self) -> int:
         """How many of this run's own logins were refused so far: at *open*, and when an earlier value was ended."""
         return int(self.opened["own_refusals"] + self.arguments["ended"].get("own_refusals", 0))
@@ -971,7 +978,7 @@ class Rotation:
     def _count_refused(self, tried: int = 0) -> int | None:
         """Return how many logins were refused in this run; what was tried on purpose is left out."""
         own = self._own_refusals + tried
-        since = int(self.opened["clock"]["wall"])
+        since = self._began_at
         try:
             info = self.credential_info(self.facts, self.entry(), refused_since=since, own_refusals=own)
         except SecretsError:
@@ -1000,8 +1007,9 @@ class Rotation:
         }
         rotated = self.opened["purpose"] == "rotate" and self.opened["phase"] in ("new", "forward", "revoke_first")
         measured = {key: outcome[key] for key in ("seconds", "gaps")} if rotated else {}
-        clock = self._release(ledger, "ok", **measured)["clock"]
-        moved = {name: clock[name] - before for name, before in self.opened["clock"].items()}
+        home = self.facts["host"]
+        clock = self._release(ledger, "ok", **measured)["clocks"][home]
+        moved = {name: clock[name] - before for name, before in self.opened["clocks"][home].items()}
         if abs(moved["wall"] - moved["boot"]) > CLOCK_SLACK:
             # The log was searched from a moment that the clock, which was set meanwhile, does not know any more.
             outcome["refused"] = None
@@ -1103,7 +1111,7 @@ class Rotation:
         result = self.credential("absent", slot, entry, **arguments)
         for action in result["actions"]:
             if "somebody else" in action:
-                self.deployment.line(step, f"{slot['user']}: the {action} is dead too")
+                self._say(step, f"{slot['user']}: the {action} is dead too")
         return result
 
     # -- failures

@@ -73,6 +73,8 @@ class Memory:
 
     def __init__(self, name: str, lost: bool = False, held: str = "") -> None:
         self.name, self.lost, self.held, self.asked = name, lost, held, []
+        self.record = {"credential": "app", "rotation": f"r-{name}"}
+        self.wall = 100.0
         self.state_dir = "/srv/app/.chat4all"
 
     def module(self, _name, action, **_given):
@@ -82,15 +84,15 @@ class Memory:
         if self.held and action == "take":
             raise SecretsError(f"{self.name}: {self.held} holds the lock")
         lock = {"owner": self.held} if self.held else None
-        record = {"credential": "app", "rotation": f"r-{self.name}"}
         return {
             "lock": lock,
-            "record": record,
-            "records": [record],
+            "record": self.record,
+            "records": [self.record],
             "outcomes": {},
             "highest_serial": len(self.name),
             "ledger": {"entries": 1, "problem": ""},
             "took_over": None,
+            "clock": {"wall": self.wall, "boot": 1.0},
         }
 
 
@@ -131,6 +133,23 @@ def test_what_one_host_alone_remembers_is_remembered():
     seen = spread(Memory("db1"), Memory("app10", held="ben")).state("read")
     assert [one["rotation"] for one in seen["records"]] == ["r-app10", "r-db1"]
     assert seen["lock"] == {"owner": "ben"} and seen["highest_serial"] == 5
+
+
+def test_how_far_a_rotation_is_says_the_host_that_is_furthest():
+    hosts = Memory("app1"), Memory("db1")
+    hosts[0].record = {"rotation": "r-1", "credential": "app", "host": "app1"}
+    hosts[1].record = {"rotation": "r-1", "credential": "app", "step": "roll_out"}
+    for one in (hosts, hosts[::-1]):
+        seen = spread(*one).state("read")
+        assert [record["step"] for record in seen["records"]] == ["roll_out"]
+        assert seen["record"]["step"] == "roll_out"
+
+
+def test_each_host_has_a_clock_of_its_own():
+    hosts = Memory("app1"), Memory("db1")
+    hosts[1].wall = 90.0
+    clocks = spread(*hosts).state("read")["clocks"]
+    assert {name: clock["wall"] for name, clock in clocks.items()} == {"app1": 100.0, "db1": 90.0}
 
 
 def limited(present: list[str]) -> tuple:

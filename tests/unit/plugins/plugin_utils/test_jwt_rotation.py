@@ -62,7 +62,15 @@ class World:
         return getattr(self, name)(**given)
 
     def deployment_state(self, action, **_given):
-        memory = {"lock": None, "record": {}, "records": [], "outcomes": {}, "highest_serial": 0, "took_over": None}
+        memory = {
+            "lock": None,
+            "record": {},
+            "records": [],
+            "outcomes": {},
+            "highest_serial": 0,
+            "took_over": None,
+            "clock": {},
+        }
         return {**memory, "ledger": {"entries": 0, "problem": ""}}
 
     def compose_rollout(self, services, fingerprints, mask_variables, progress, **_given):

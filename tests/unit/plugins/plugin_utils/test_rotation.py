@@ -55,7 +55,7 @@ def test_the_store_tells_where_a_rotation_stands(entry, phase):
 
 
 def test_what_the_run_tried_itself_is_left_out_of_the_refused_logins(monkeypatch):
-    opened = {"own_refusals": 1, "clock": {"wall": 100.7}, "facts": {}}
+    opened = {"own_refusals": 1, "clocks": {"db1": {"wall": 100.7}, "app1": {"wall": 90.0}}, "facts": {"host": "db1"}}
     one = rotation.Rotation(None, "app", {"opened": opened, "ended": {"own_refusals": 2}})
     monkeypatch.setattr(one, "entry", dict)
     monkeypatch.setattr(one, "credential_info", lambda _facts, _entry, **given: {"refused_logins": given})
