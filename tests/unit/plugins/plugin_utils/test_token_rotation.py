@@ -415,7 +415,7 @@ def test_a_renewed_token_runs_out_by_its_own_age_and_holds_up_no_renewal(monkeyp
             platform, {OLD[platform]: answer}, entry=entry, end_grace=False, confirmed_by=[], take_lock=None
         )
         again.deployment.check_mode = True
-        again.deployment.memory = lambda: {"records": [], "clock": {}}
+        again.deployment.memory = lambda: {"records": [], "clocks": {}}
         assert again.open()["phase"] == "revoke_first", platform
         again.opened.update(phase="revoke_first", facts=rotation.facts | {"platform": {"platform": platform}})
         again.arguments["confirmed"] = False  # each step is a task of its own
