@@ -109,9 +109,11 @@ def facts(
     if engine.name in PLATFORMS:
         return {"platform": {"platform": engine.name, **api}, "ready_log": PLATFORMS[engine.name].ready_log}
     platform = webhook_platform(name, entry, where)
-    for key in WEBHOOKS[platform].declared:
+    for key, what in WEBHOOKS[platform].declared.items():
         if key not in entry:
-            raise SecretsError(f"{where}.{key}: is needed for {WEBHOOKS[platform].title}; write {name}: {{{key}: '…'}}")
+            raise SecretsError(
+                f"{where}.{key}: is needed for {WEBHOOKS[platform].title}: {what}; write {name}: {{{key}: '…'}}"
+            )
     own = {"app_id": entry.get("app_id"), "callback": entry.get("callback")}
     return {"platform": {"platform": platform, **api, **own}, "token": entry.get("token") or platform}
 

@@ -252,8 +252,11 @@ def _place(
     """Return the server of an entry, where it needs one, as its host (empty: this one) and service; and its variables."""
     alone = serverless_engine(name, entry)
     if alone:
-        given = {**alone.variables, **entry.get("variables", {})}
-        return ("", ""), {variable for part, variable in given.items() if part in ("key", "password", "secret", "user")}
+        given = api_tokens.variables(alone, name, entry, f"secrets_catalog.{name}")
+        previous = api_tokens.take_previous(alone, given)
+        symmetric = entry.get("algorithm", "HS256").startswith("HS")
+        own = ("key", "password", "secret", "user", *(("secondary",) if symmetric else ()))
+        return ("", ""), {variable for part, variable in given.items() if part in own} | ({previous} - {""})
     if elsewhere is not None and name not in elsewhere:
         raise SecretsError(f"secrets_catalog.{name}: no host has its server")
     away = (elsewhere or {}).get(name)

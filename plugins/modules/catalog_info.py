@@ -273,6 +273,7 @@ def look_up(
         facts = catalog_facts.resolve(name, catalog[name], project, away, serves)
         facts["siblings"] = catalog_facts.siblings(name, catalog, project, params["elsewhere"])
         used = [name for variable in facts["variables"].values() for name in (variable, INIT_PREFIX + variable)]
+        used += [facts["previous_variable"]] if facts.get("previous_variable") else []
         present = read_env(project.env_file, used)
         logins = {
             variable: parse(present[variable], f"{project.env_file}: {variable}")
@@ -299,8 +300,11 @@ def look_up(
             )
         running = next((c for c in containers if c.service == own and c.running), None)
         facts["server"] = {"id": running.id} if running else None
-        facts["has_data"] = not own or any(c.service == own for c in containers) or project.has_data(own)
         facts["in_use"] = any(c.service in facts["consumers"] for c in containers)
+        facts["has_data"] = not own or any(c.service == own for c in containers) or project.has_data(own)
+        if not facts["service"]:
+            # Without a server, what runs is all that may know a value.
+            facts["has_data"] = facts["in_use"]
         facts["plan"] = catalog_facts.roll_out_plan(
             project,
             containers,

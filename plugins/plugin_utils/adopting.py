@@ -240,7 +240,7 @@ class Adoption:
         provisioning = Provisioning(deployment, {"drift": "accept", "only": names})
         try:
             result = provisioning.store()
-            for name in names if not result["changed"] else ():
+            for name in (name for name in names if name not in result["replaced"]):
                 facts, entry = result["info"]["credentials"][name], deployment.entry(name)
                 self._check_agreed(facts, entry, provisioning.log_in(facts, entry))
         except SecretsError:
@@ -260,8 +260,12 @@ class Adoption:
             )
         if login["status"] == "rejected":
             raise SecretsError(
-                f"{name}: .env holds the store's value, and {facts['service']} rejects it; to make a new one: "
-                + report.command("rotate", rotate=name, drift="replace")
+                f"{name}: .env holds the store's value, and {facts['service'] or 'its platform'} rejects it; "
+                + (
+                    f"to make a new one: {report.command('rotate', rotate=name, drift='replace')}"
+                    if facts["service"]
+                    else f"have a new one issued, and bring it: {report.command('rotate', rotate=name)} -e @FILE"
+                )
             )
         self.deployment.line("adopt", f"{name}: .env holds the store's value already")
 
@@ -299,7 +303,10 @@ class Adoption:
                 continue
             entry = provisioning.entry_for(facts, found[name])
             login = provisioning.log_in(facts, entry)
-            if login["status"] == "unknown":
+            if login["status"] == "unknown" and not facts["service"]:
+                # One platform that is down does not hold up the whole store.
+                self.deployment.line("adopt", f"{name}: not tried: {login['reason']}")
+            elif login["status"] == "unknown":
                 raise SecretsError(
                     f"{name}: {facts['service']} cannot be asked: {login['reason']}; nothing was changed"
                 )
@@ -311,8 +318,11 @@ class Adoption:
                 f"{self.deployment.store_path}: .env holds no value that its server accepts; nothing was changed"
             )
         for name in dead:
-            replace = report.command("rotate", rotate=name, drift="replace")
-            self.deployment.line("adopt", f"{name}: its server rejects .env's value; to make a new one: {replace}")
+            server = info["credentials"][name]["service"]
+            replace = f"to make a new one: {report.command('rotate', rotate=name, drift='replace')}"
+            bring = f"have a new one issued, and bring it: {report.command('rotate', rotate=name)} -e @FILE"
+            line = f"its {'server' if server else 'platform'} rejects .env's value; {replace if server else bring}"
+            self.deployment.line("adopt", f"{name}: {line}")
         return entries
 
     def _drop_unfinished(self) -> None:

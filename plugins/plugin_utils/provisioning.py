@@ -68,6 +68,16 @@ def password_variable(facts: dict[str, Any]) -> str:
     return str(variables.get("password") or variables.get("key") or variables["uri"])
 
 
+def _before(facts: dict[str, Any], found: dict[str, str], current: dict[str, Any]) -> dict[str, Any]:
+    """Return the value before that ``.env`` has beside the current one: services accept both, and either may be sent."""
+    value = found.get(facts.get("previous_variable") or "", "")
+    if not value or value == current["password"]:
+        return {}
+    date = now().isoformat()
+    slot = {"user": current["user"], "password": value, "created": date, "revoke_after": date, "imported": True}
+    return {"previous": {**slot, "rotation": f"r-{secrets.token_hex(2)}"}}
+
+
 def check_roles(credentials: dict[str, dict[str, Any]], entries: dict[str, dict[str, Any]]) -> None:
     """Refuse two credentials of one server whose logins would be the same; of what has no value yet nothing is known."""
     for name in (name for name in credentials if name in entries):
@@ -116,7 +126,8 @@ class Provisioning:
             deployment.store.change(lambda credentials: credentials.update(update), beyond)
         for name in changed:
             deployment.line("store", f"{name}: {self._what(before[name], entries[name])}")
-        return {"changed": bool(changed), "info": info}
+        replaced = [name for name in changed if before[name].get("current") != entries[name].get("current")]
+        return {"changed": bool(changed), "info": info, "replaced": replaced}
 
     def _take(self, older: bool) -> None:
         try:
@@ -196,7 +207,13 @@ class Provisioning:
             known = entry.get("current") and not (accepting and not self.deployment.published(facts, entry))
             return entry if known else jwt_rotation.first_entry(facts, found)
         if not entry.get("current"):
-            entry = {"engine": facts["engine"], "role": facts["role"], "current": self._first_value(facts, found)}
+            current = self._first_value(facts, found)
+            entry = {
+                "engine": facts["engine"],
+                "role": facts["role"],
+                "current": current,
+                **_before(facts, found, current),
+            }
         elif self.arguments["drift"] != "refuse" and not self.deployment.published(facts, entry):
             if accepting:
                 entry = self._accepted(facts, entry, found)
@@ -221,7 +238,7 @@ class Provisioning:
             **spelling(facts, found),
         }
         kept = {key: value for key, value in entry.items() if key not in ("pending", "previous", "dropped")}
-        if facts["type"] == "person" and entry.get("previous"):
+        if facts["type"] == "person" and old_value(entry):
             kept["previous"] = entry["previous"]
         # Another login that the server may still accept is the next run's to end.
         for old in (old_value(entry), entry["current"], entry.get("pending")):
@@ -230,25 +247,36 @@ class Provisioning:
                 left = {key: old[key] for key in kept_of_it if key in old}
                 kept["previous"] = {**left, "rotation": old.get("rotation") or f"r-{secrets.token_hex(2)}"}
                 break
+        kept.update(_before(facts, found, current))
         login = self.log_in(facts, {**kept, "current": current})
         if login["status"] not in ("accepted", "untested"):
+            mend = f"to make a new one: {command('rotate', rotate=facts['name'], drift='replace')}"
+            mend = mend if facts["service"] else rotation_of(self.deployment, facts["name"], {}).mend()
             raise SecretsError(
-                f"{facts['name']}: {facts['service']} does not accept .env's value either: {login['reason']}; "
-                f"to make a new one: {command('rotate', rotate=facts['name'], drift='replace')}"
+                f"{facts['name']}: {self.server_of(facts)} does not accept .env's value either: {login['reason']}; {mend}"
             )
+        if facts["type"] == "person" and "previous" not in kept and entry["current"]["password"] != password:
+            # A person ends what the store held.
+            left = {key: entry["current"][key] for key in ("user", "password", "created")}
+            kept["previous"] = {**left, "rotation": f"r-{secrets.token_hex(2)}", "revoke_after": now().isoformat()}
         return {**kept, "current": current}
+
+    def server_of(self, facts: dict[str, Any]) -> str:
+        """Return what people call whoever accepts a credential."""
+        return facts["service"] or rotation_of(self.deployment, facts["name"], {}).server_name
 
     def _check_replaceable(self, facts: dict[str, Any], entry: dict[str, Any]) -> None:
         """Refuse to put a value into ``.env`` that the server rejects; one that cannot be asked proves nothing."""
-        name, service = facts["name"], facts["service"]
+        name, service = facts["name"], self.server_of(facts)
+        user = f" for {entry['current']['user']}" if entry["current"]["user"] else ""
         try:
             login = self.log_in(facts, entry)
         except SecretsError as error:
             login = {"status": "unknown", "reason": error.message}
         if login["status"] == "rejected":
             raise SecretsError(
-                f"DRIFT {name}: {service} rejects the store's value for {entry['current']['user']}, so it is not put "
-                f"back into .env. {changed_by_hand(name)}"
+                f"DRIFT {name}: {service} rejects the store's value{user}, so it is not put back into .env. "
+                f"{changed_by_hand(name)}"
             )
         if login["status"] not in ("accepted", "untested"):
             self.deployment.line(
@@ -264,11 +292,17 @@ class Provisioning:
     def _first_value(self, facts: dict[str, Any], found: dict[str, str]) -> dict[str, Any]:
         user, given = login_found(facts, found)
         slot = {"user": user or facts["role"], "created": now().isoformat()}
-        if given and (facts["has_data"] or not is_placeholder(given)):
+        running = not facts["service"] and any(place["in_use"] for place in facts.get("places", ()))
+        if given and (facts["has_data"] or running or not is_placeholder(given)):
             return {**slot, "password": given, "imported": True, **spelling(facts, found)}
         if facts["type"] == "person":
             raise SecretsError(
                 f"{facts['name']}: a person brings its value, but .env holds no {password_variable(facts)}; put it there"
+            )
+        if not facts["service"] and (facts["has_data"] or running):
+            raise SecretsError(
+                f"{facts['name']}: its services run already, but .env holds no {password_variable(facts)}; "
+                "put the value that they use there"
             )
         if facts["has_data"]:
             raise SecretsError(

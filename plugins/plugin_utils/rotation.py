@@ -434,7 +434,10 @@ class Rotation:
             if phase == "grace":
                 raise SecretsError(
                     f"{name}: the previous value is in its grace until {entry['previous']['revoke_after']}; "
-                    f"wait, or end it now: {report.command('revoke', revoke=name, end_grace='true')}"
+                    "wait, or end it now: "
+                    + report.command(
+                        "revoke", revoke=name, **{"confirmed" if facts["type"] == "person" else "end_grace": "true"}
+                    )
                 )
             if phase == "waits":
                 raise SecretsError(f"{name}: {report.to_confirm(name, waits_for(entry['previous']))}")

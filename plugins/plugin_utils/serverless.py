@@ -648,6 +648,9 @@ class WebhookRotation(ServerlessRotation):
         entry = self.entry()
         previous = self.slot(entry, "previous")
         ours = previous["rotation"] == self.id
+        if previous.get("imported"):
+            # Nobody knows which of the two is sent.
+            self._tell(entry["current"], self.records("drain", slot=entry["current"]))
         self.change(lambda stored: stored["previous"].update(ending=True))
         self._publish("current")
         replaced = self._replace("revoke", "current")

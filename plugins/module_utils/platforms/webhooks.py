@@ -25,7 +25,7 @@ class Webhook:
     variable: str
     # What the call needs beside a token, and the variables of .env that hold it; what it needs of the catalog.
     settings: Mapping[str, str] = field(default_factory=dict)
-    declared: tuple[str, ...] = ()
+    declared: Mapping[str, str] = field(default_factory=dict)
 
 
 WEBHOOKS = {
@@ -36,7 +36,12 @@ WEBHOOKS = {
         "WHATSAPP_WEBHOOK_VERIFY_TOKEN",
         settings={"account_id": "WHATSAPP_BUSINESS_ACCOUNT_ID"},
     ),
-    "instagram": Webhook("Instagram", "https://graph.facebook.com", "INSTAGRAM_VERIFY_TOKEN", declared=("app_id",)),
+    "instagram": Webhook(
+        "Instagram",
+        "https://graph.facebook.com",
+        "INSTAGRAM_VERIFY_TOKEN",
+        declared={"app_id": "the app's id", "token": "the entry with the app's secret"},
+    ),
 }
 
 ARGUMENTS: dict[str, dict[str, Any]] = {

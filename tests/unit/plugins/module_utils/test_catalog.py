@@ -155,12 +155,32 @@ def test_a_webhooks_secret_is_a_uuid_beside_the_one_before(connected):
         ),
         ("hook", {"engine": "webhook"}, r"hook\.platform: says nobody whose webhook it is"),
         ("instagram-webhook", {"variables": {"previous": "B"}}, r"instagram-webhook\.app_id: is needed for Instagram"),
+        (
+            "instagram-webhook",
+            {"app_id": "1", "variables": {"previous": "B"}},
+            r"webhook\.token: is needed for Instagram",
+        ),
         ("whatsapp-webhook", {"variables": {"previous": "B"}}, r"account_id: neither .*/\.env nor a service"),
     ],
 )
 def test_what_a_webhooks_entry_lacks_is_named(connected, name, entry, message):
     with pytest.raises(SecretsError, match=message):
         catalog.resolve(name, entry, hooked(connected, TELEGRAM_WEBHOOK_SECRET_PREVIOUS=[]))
+
+
+@pytest.mark.parametrize(
+    ("name", "variable"),
+    [
+        ("telegram-webhook", "TELEGRAM_WEBHOOK_SECRET"),
+        ("telegram-webhook", "TELEGRAM_WEBHOOK_SECRET_PREVIOUS"),
+        ("jwt", "JWT_SIGNING_KEY"),
+        ("jwt", "JWT_SIGNING_KEY_SECONDARY"),
+    ],
+)
+def test_a_variable_of_two_entries_is_refused_without_a_server_too(connected, name, variable):
+    given = {name: {}, "by-hand": {"engine": "manual", "variables": {"secret": variable}}}
+    with pytest.raises(SecretsError, match=f"{variable} is by-hand's, too"):
+        catalog.siblings(name, given, hooked(connected))
 
 
 def test_a_connectors_log_is_waited_for_unless_the_service_has_a_pattern_of_its_own():

@@ -265,3 +265,31 @@ def test_two_entries_of_one_login_are_not_imported(tmp_path, kept_log_in):
     one.deployment._store = SimpleNamespace(names=lambda: ["postgres"], entry=lambda _name: {"role": "app"})
     with pytest.raises(SecretsError, match="app is a login of postgres already"):
         one.store()
+
+
+def test_a_platform_that_cannot_be_asked_does_not_hold_up_the_new_store(tmp_path, kept_log_in):
+    one, path, done = locked_out(tmp_path, "unknown")
+    _info, found = one.deployment.values_found()
+    facts = {**_info["credentials"]["postgres"], "service": "", "type": "person"}
+    one.deployment.values_found = lambda: ({"credentials": {"postgres": {**facts, "siblings": []}}}, found)
+    assert one.reseal() == {"changed": True} and "postgres: not tried: because" in done
+    assert Store.open(str(path), [("x", VaultSecret(b"new"))]).entry("postgres")["current"]["password"] == "now"
+
+
+def test_of_two_accepted_values_the_one_that_has_not_changed_is_checked_all_the_same(monkeypatch):
+    checked = []
+    facts = {"credentials": {name: {"name": name} for name in ("a", "b")}}
+    monkeypatch.setattr(
+        adopting.Provisioning, "store", lambda _self: {"changed": True, "info": facts, "replaced": ["a"]}
+    )
+    monkeypatch.setattr(adopting.Provisioning, "log_in", lambda *_arguments: {"status": "rejected", "reason": ""})
+    deployment = SimpleNamespace(entry=lambda _name: {}, check_mode=True)
+    one = Adoption(deployment, {"accept": ["a", "b"]})
+    one._check_agreed = lambda facts, _entry, login: checked.append((facts["name"], login["status"]))
+    assert one.accept() == {"changed": True} and checked == [("b", "rejected")]
+
+
+def test_a_dead_token_is_a_persons_to_replace():
+    deployment = SimpleNamespace(published=lambda *_arguments: "current")
+    with pytest.raises(SecretsError, match="and its platform rejects it; have a new one issued, and bring it: "):
+        Adoption(deployment, {})._check_agreed({"name": "telegram", "service": ""}, {}, {"status": "rejected"})

@@ -14,7 +14,7 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils.provisioning impo
     check_roles,
     login_found,
 )
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, phase_of
 
 URL = "postgresql://app:o%2fld-password@db:5432/app?x=1"
 FACTS = {
@@ -158,3 +158,81 @@ def test_a_server_elsewhere_is_asked_as_its_administrator_who_is_not_in_a_rotati
     root["pending"] = {"user": "root", "password": "3"}
     with pytest.raises(SecretsError, match="^root, the administrator of db, is in a rotation; finish it first: "):
         rotation._server(facts, mine)
+
+
+BARE = {
+    **{key: value for key, value in FACTS.items() if key != "variables"},
+    "name": "smtp",
+    "engine": "manual",
+    "service": "",
+    "role": "",
+    "type": "person",
+    "has_data": False,
+    "variables": {"password": "SMTP_PASSWORD"},
+}
+HOOK = {
+    **BARE,
+    "name": "hook",
+    "engine": "webhook",
+    "type": "overlap",
+    "generate": {"kind": "uuid4"},
+    "variables": {"password": "HOOK"},
+    "previous_variable": "HOOK_PREVIOUS",
+}
+STORED = {"role": "", "current": {"user": "", "password": "old", "created": "2026-01-01T00:00:00+00:00"}}
+
+
+def accepting(entry, status="untested", reason=""):
+    one = provisioning(entry)
+    one.arguments = {"drift": "accept"}
+    one.deployment.published = lambda _facts, _entry: None
+    one.deployment.arguments = {
+        "catalog": {"smtp": {"engine": "manual"}, "hook": {"engine": "webhook"}, "telegram": {}}
+    }
+    one.log_in = lambda *_arguments: {"status": status, "reason": reason}
+    return one
+
+
+def test_a_persons_old_value_waits_for_its_end_where_a_new_one_is_accepted():
+    taken = accepting(STORED).entry_for(BARE, {"SMTP_PASSWORD": "new"}, accepting=True)
+    assert taken["current"]["password"] == "new" and taken["previous"]["password"] == "old"
+    assert phase_of(taken) == "revoke_first"
+    waiting = {**STORED, "previous": {"user": "", "password": "older", "created": "x", "rotation": "r-1"}}
+    kept = accepting(waiting).entry_for(BARE, {"SMTP_PASSWORD": "new"}, accepting=True)
+    assert kept["previous"]["password"] == "older"
+    ended = {**waiting, "previous": {**waiting["previous"], "revoked": "x"}}
+    assert accepting(ended).entry_for(BARE, {"SMTP_PASSWORD": "new"}, accepting=True)["previous"]["password"] == "old"
+
+
+@pytest.mark.parametrize("entry", [{}, STORED])
+def test_the_secret_before_that_services_accept_beside_the_present_one_is_imported(entry):
+    one = accepting(entry)
+    taken = one.entry_for(HOOK, {"HOOK": "new", "HOOK_PREVIOUS": "before"}, accepting=True)
+    assert (taken["current"]["password"], taken["previous"]["password"]) == ("new", "before")
+    assert phase_of(taken) == "revoke_first" and taken["previous"]["imported"]
+    for before in ("", "new"):
+        assert "previous" not in one.entry_for(HOOK, {"HOOK": "new", "HOOK_PREVIOUS": before}, accepting=True)
+
+
+def test_on_a_new_stack_a_webhooks_secret_is_generated_and_a_running_one_is_not_guessed():
+    one = provisioning()
+    assert len(one.entry_for(HOOK, {})["current"]["password"]) == 36
+    for running in ({"has_data": True}, {"places": [{"in_use": False}, {"in_use": True}]}):
+        with pytest.raises(
+            SecretsError, match="^hook: its services run already, but .env holds no HOOK; put the value"
+        ):
+            one.entry_for({**HOOK, **running}, {})
+
+
+def test_without_a_server_a_line_names_the_platform():
+    facts = {**BARE, "name": "telegram", "engine": "telegram", "variables": {"password": "T"}}
+    dead = accepting(STORED, "rejected", "it does not know the token")
+    with pytest.raises(
+        SecretsError, match="^telegram: Telegram does not accept .*; have a new one issued, and bring it"
+    ):
+        dead.entry_for(facts, {"T": "new"}, accepting=True)
+    dead.arguments = {"drift": "replace"}
+    with pytest.raises(
+        SecretsError, match="^DRIFT telegram: Telegram rejects the store's value, so it is not put back"
+    ):
+        dead.entry_for(facts, {"T": "new"})

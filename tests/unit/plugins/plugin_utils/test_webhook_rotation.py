@@ -262,3 +262,15 @@ def test_the_call_needs_the_platforms_token(world):
     world.rotation.facts["token"] = "missing"
     with pytest.raises(SecretsError, match="called with the value of missing, which the store does not have"):
         world.rotation._check_logins({}, world.entry, world.rotation.facts, "new")
+
+
+@pytest.mark.parametrize("sent", ["one", "zero"])
+def test_of_two_imported_secrets_the_platform_is_told_which_one_before_the_other_ends(world, sent):
+    world.entry["previous"] = slot("zero", rotation="r-old", revoke_after="2026-01-01T00:00:00+00:00", imported=True)
+    world.sent = sent
+    for env in world.services.values():
+        env[BEFORE] = "zero"
+    assert phase_of(world.entry) == "revoke_first"
+    world.run("drain", "revoke")
+    assert world.sent == "one" and world.events[0] == "tell" and world.entry["previous"]["revoked"]
+    assert world.services == {name: {VARIABLE: "one", BEFORE: ""} for name in ("a", "b")}
