@@ -18,7 +18,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 from ansible_collections.chat4all.secrets.plugins.module_utils.generate import generate
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import person
 from ansible_collections.chat4all.secrets.plugins.module_utils.uris import parse
-from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_rotation
+from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_keys, jwt_rotation
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, now, owner
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.report import command
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import changed_by_hand, old_value
@@ -203,7 +203,7 @@ class Provisioning:
     def entry_for(self, facts: dict[str, Any], found: dict[str, str], accepting: bool = False) -> dict[str, Any]:
         """Return what the store shall hold of a credential."""
         entry = self.deployment.stored(facts["name"])
-        if facts["engine"] == "jwt":
+        if jwt_keys.has_keys(facts):
             known = entry.get("current") and not (accepting and not self.deployment.published(facts, entry))
             return entry if known else jwt_rotation.first_entry(facts, found)
         if not entry.get("current"):

@@ -61,9 +61,12 @@ def next_user(role: str, current: str, strategy: str) -> str:
 
 
 def old_value(entry: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the previous value where it may still be valid; a revoked one is kept to recognize a restored server."""
+    """Return the previous value where it may still be valid; a revoked one is kept to recognize a restored server.
+
+    A signing key that was replaced is not one to end: its schedule retires it.
+    """
     previous = entry.get("previous")
-    return previous if previous and "revoked" not in previous else None
+    return previous if previous and not {"revoked", "replaced"} & set(previous) else None
 
 
 def phase_of(entry: dict[str, Any]) -> str:
@@ -87,9 +90,7 @@ def phase_of(entry: dict[str, Any]) -> str:
 
 def is_unfinished(entry: dict[str, Any]) -> bool:
     """Tell whether a rotation of this entry was begun and has not ended."""
-    if entry.get("engine") == "jwt":
-        return "target" in entry
-    return bool(entry) and phase_of(entry) in ("forward", "back", "revoke")
+    return "target" in entry or (bool(entry) and phase_of(entry) in ("forward", "back", "revoke"))
 
 
 def untested(entry: dict[str, Any], *labels: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import PRIORITIES
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import person
-from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_rotation, report
+from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_keys, jwt_rotation, report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, is_gone, now
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.outside import Outside, waits_for
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.provisioning import login_found
@@ -83,10 +83,9 @@ class Status:
             row["last"] = "STOPPED"
             state += f"; the last rotation {outcome.replace('_', ' ')}; rerun retries"
         overdue = due.total_seconds() < 0
-        by_schedule = facts["engine"] == "jwt"
-        old_must_end = not by_schedule and (
-            phase_of(entry) in ("revoke", "revoke_first", "waits") or bool(waits_for(old_value(entry) or {}))
-        )
+        by_schedule = jwt_keys.has_keys(facts)
+        ends = phase_of(entry) in ("revoke", "revoke_first", "waits")
+        old_must_end = ends or bool(waits_for(old_value(entry) or {}))
         if overdue:
             state += "; OVERDUE" + ("" if by_schedule else f" -> rotate -e rotate={name}")
         elif not by_schedule and due.total_seconds() < facts["interval"] * SOON:
@@ -102,7 +101,7 @@ class Status:
 
     def _now(self, facts: dict[str, Any], entry: dict[str, Any], stale: set[str], record: dict[str, Any]) -> str:
         name = facts["name"]
-        if facts["engine"] == "jwt":
+        if jwt_keys.has_keys(facts):
             return jwt_rotation.state_of(self.deployment, facts, entry, stale, record)
         if entry.get("pending"):
             in_place = facts["strategy"] == "single_user"

@@ -74,6 +74,8 @@ def test_nothing_due_is_one_line_and_touches_nothing(stack, plays):
     before = containers(stack), plays.store_path.read_bytes(), (stack.directory / ".env").read_bytes()
     said = turn(plays)
     assert "jwt: nothing is due; next: introduce from 20" in said and "changed=0" in said
+    done = plays.run("provision.yml")
+    assert done.returncode == 0 and "changed=0" in done.stdout, done.stdout
     assert (containers(stack), plays.store_path.read_bytes(), (stack.directory / ".env").read_bytes()) == before
 
 

@@ -22,6 +22,7 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils.adopting import A
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.hosts import Unreachable
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.provisioning import Provisioning
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import is_unfinished
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.serverless import rotation_of
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.status import Status
 
@@ -322,6 +323,9 @@ def test_a_phase_replaces_who_uses_the_keys_and_what_it_aimed_at_is_in_use(world
     new = world.entry["next"]["password"]
     assert (world.env[KEY], world.env[SECOND]) == (old, new)
     assert turn(world, phase="promote", **given) and (world.env[KEY], world.env[SECOND]) == (new, old)
+    # The schedule ends the old key; nothing is unfinished, and nobody has to do anything.
+    [row] = [one for one in Status(world.deployment).show()["credentials"] if one["name"] == "jwt"]
+    assert not is_unfinished(world.entry) and not row["needs"] and "next: retire from" in row["now"]
     assert turn(world, phase="retire", **given) and world.env[KEY] == new and world.env[SECOND] not in (old, new, "")
     assert turn(world, emergency=True) and world.env[KEY] not in (old, new) and "target" not in world.entry
 
