@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import ENGINES, kind_of, platform_of
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import atomic_write
@@ -243,7 +244,7 @@ class Adoption:
             for name in (name for name in names if name not in result["replaced"]):
                 facts, entry = result["info"]["credentials"][name], deployment.entry(name)
                 self._check_agreed(facts, entry, provisioning.log_in(facts, entry))
-        except SecretsError:
+        except (SecretsError, AnsibleConnectionFailure):
             provisioning.stop()
             raise
         if not deployment.check_mode:

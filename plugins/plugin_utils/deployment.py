@@ -423,6 +423,15 @@ class Deployment:
 
         def read() -> bytes | None:
             content = self.module("store_file", path=path, state="read").get("content")
+            if not content and self.is_spread:
+                others = self.hosts[1:]
+                found = everywhere(others, lambda host: host.module("store_file", path=path, state="read"))
+                for host, one in zip(others, found, strict=True):
+                    if one.get("content"):
+                        raise SecretsError(
+                            f"{path}: is not on {self.host}, but on {host.name}; the host that has the store comes first in "
+                            "the inventory"
+                        )
             return content.encode() if content else None
 
         def write(data: bytes, expected_sha256: str | None) -> None:

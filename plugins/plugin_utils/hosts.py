@@ -38,8 +38,8 @@ class Unreachable(AnsibleConnectionFailure):
     """The connection to a host is lost."""
 
     def __init__(self, host: str, reason: str) -> None:
-        super().__init__(f"{host} unreachable: {' '.join(reason.split())}")
-        self.host = host
+        self.host, self.reason = host, " ".join(reason.split())
+        super().__init__(f"{host} unreachable: {self.reason}")
 
 
 class Host:
@@ -197,7 +197,7 @@ def _context(
 def everywhere(hosts: Iterable[Host], work: Callable[[Host], Result], at_once: int = 16) -> list[Result]:
     """Have the work done on all hosts, several at the same time, and return what came of it in their order.
 
-    What was begun is done before the first error is raised; a lost host comes before all else.
+    What was begun is done before the first error is raised; a lost host comes before all else, and says what else went wrong.
     """
     chosen = list(hosts)
     if len(chosen) == 1:
@@ -205,6 +205,10 @@ def everywhere(hosts: Iterable[Host], work: Callable[[Host], Result], at_once: i
     with ThreadPoolExecutor(max_workers=max(1, min(at_once, len(chosen)))) as pool:
         begun: list[Future[Result]] = [pool.submit(contextvars.copy_context().run, work, host) for host in chosen]
     errors = [error for one in begun if (error := one.exception())]
-    for error in sorted(errors, key=lambda found: not isinstance(found, Unreachable)):
+    errors.sort(key=lambda found: not isinstance(found, Unreachable))
+    if errors and isinstance(errors[0], Unreachable):
+        # Nothing comes after a lost host that would show what has failed on the others.
+        raise Unreachable(errors[0].host, "; and ".join([errors[0].reason, *map(str, errors[1:])]))
+    for error in errors:
         raise error
     return [one.result() for one in begun]

@@ -213,3 +213,29 @@ def test_of_a_uri_hosts_have_to_agree_about_the_login_alone(monkeypatch):
     assert agreed(monkeypatch, {"URL": URI.format("a", "db")}, {"URL": URI.format("a", "10.0.0.1")})
     with pytest.raises(SecretsError, match="another URL on app1"):
         agreed(monkeypatch, {"URL": URI.format("a", "db")}, {"URL": URI.format("b", "db")})
+
+
+def test_a_lost_host_hides_nothing_that_failed_on_another():
+    def work(host: Memory) -> dict:
+        if host.name == "app2":
+            raise SecretsError("app2: scheduler did not come up")
+        return host.module("", "keep")
+
+    with pytest.raises(Unreachable, match="app1 unreachable: no route; and app2: scheduler did not come up"):
+        everywhere([Memory("db1"), Memory("app1", lost=True), Memory("app2")], work)
+
+
+def test_a_store_on_another_target_than_the_first_is_not_begun_anew():
+    class Target:
+        def __init__(self, name: str, content: str) -> None:
+            self.name, self.content = name, content
+
+        def module(self, _name, **_given):
+            return {"content": self.content}
+
+    found = spread(Target("app1", ""), Target("db1", "$ANSIBLE_VAULT;1.1;AES256"))
+    found.host = "app1"
+    found.arguments["store"] = {"location": "target"}
+    read, _write = found._store_file("/srv/app/.secrets-store.yml")
+    with pytest.raises(SecretsError, match="is not on app1, but on db1"):
+        read()
