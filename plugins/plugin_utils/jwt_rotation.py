@@ -11,9 +11,7 @@ the steps *set*, *test*, *drain* and *revoke* have nothing to do.
 
 from __future__ import annotations
 
-import os
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,8 +22,8 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 from ansible_collections.chat4all.secrets.plugins.module_utils.jwt import SYMMETRIC, policy_of
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import boot_seconds
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_keys, jwt_schedule, report
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, ProgressReader, now
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.hosts import Host, Unreachable, everywhere
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, now
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.hosts import Host, everywhere
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.jwt_schedule import EMERGENCY
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.placing import Place
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, record_of, untested
@@ -351,29 +349,10 @@ class JwtRotation(Rotation):
         self, host: Host, place: Place, services: list[str], step: str, slots: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Replace services of one host; its ``.env`` has to hold these slots' values all the while."""
-        folder = os.path.join(host.state_dir, "runs", self.id)
-        progress = os.path.join(folder, f"{step}-{time.time():.2f}.jsonl")
         fingerprint = self.deployment.store.fingerprint
-        options = host.arguments["services"]
-        if self.deployment.is_spread:
-            options = {name: given for name, given in options.items() if name in place["consumers"]}
-        with self._naming_drift(), ProgressReader(self.deployment, progress, step, host):
-            return host.module(
-                "compose_rollout",
-                **host.project(),
-                services=services,
-                options=options,
-                mask_variables=[place["variables"][part] for part in SECRET_PARTS if part in place["variables"]],
-                fingerprints={name: fingerprint(value) for name, value in jwt_keys.complete(place, slots).items()},
-                fingerprint_key=self.deployment.store.fingerprint_key.hex(),
-                accept_weak=self.arguments["accept_weak"],
-                log_dir=folder,
-                progress=progress,
-                state_dir=host.state_dir,
-                holder=self.holder,
-                ledger=self.records(step, state="replaced"),
-                **{key: value for key, value in self.arguments["rollout"].items() if key != "hosts"},
-            )
+        published = {name: fingerprint(value) for name, value in jwt_keys.complete(place, slots).items()}
+        masked = [place["variables"][part] for part in SECRET_PARTS if part in place["variables"]]
+        return self._compose_rollout(host, place, step, services, published, masked)
 
     def finish(self) -> dict[str, Any]:
         """What the phase aimed at is what is in use; its date is what the next one counts from."""
@@ -434,14 +413,7 @@ class JwtRotation(Rotation):
             deployment.show(report.aborted(self.name, step, before, f"working: {before}"), color="green")
             return {"changed": True}
         details = [("Services", working), ("Rerun", rerun), *details]
-        if record.get("log"):
-            details.append(("Look", f"{record.get('host') or deployment.host}:{record['log']} (masked)"))
-        deployment.show(report.stopped(self.name, step, reason, details), color="red")
-        return {
-            "changed": bool(target),
-            "failed": True,
-            "msg": f"{self.name}: stopped; why, and what to do: the block STOPPED above",
-        }
+        return self._stopped(step, reason, details, record, changed=bool(target))
 
     def _go_back_to(self, entry: dict[str, Any], step: str) -> None:
         self.note(self.records(step, state="going back"), step=step)
@@ -454,19 +426,10 @@ class JwtRotation(Rotation):
 
     # -- failures
 
-    def unreachable(self, step: str, error: AnsibleConnectionFailure) -> str:
-        """Say what it means that the connection to a host is lost; returns it in a line."""
-        deployment = self.deployment
-        reason = str(error if isinstance(error, Unreachable) else Unreachable(deployment.host, str(error)))
-        if step == "open":
-            return f"STOPPED before create: {reason}. Nothing was changed."
-        services = "each with the keys from before or after this phase; both verify all live tokens"
+    def _unreached(self, step: str) -> str:
         if self.phase == EMERGENCY:
-            services = "replaced ones reject the old key's tokens; the others still accept the compromised key"
-        rerun = "goes on where this run stopped; what still works on the target is waited for"
-        fields = [("Services", services), ("Rerun", rerun)]
-        deployment.show(report.stopped(self.name, step, reason, fields), color="red")
-        return reason
+            return "replaced ones reject the old key's tokens; the others still accept the compromised key"
+        return "each with the keys from before or after this phase; both verify all live tokens"
 
 
 def date_of(moment: Any) -> str:

@@ -812,9 +812,17 @@ class Rotation:
     def _replace_on(self, host: Host, place: Place, step: str, label: str) -> dict[str, Any]:
         """Replace the stale consumers of one host; its ``.env`` has to hold that slot's values all the while."""
         skipped = self.skipped(self.facts)
-        folder = os.path.join(host.state_dir, "runs", self.id)
-        progress = os.path.join(folder, f"{step}-{int(time.time())}.jsonl")
+        services = [name for name in place["consumers"] if self._label(host, name) not in skipped]
         published = {variable: known[0] for variable, known in self._known(self.slot(self.entry(), label)).items()}
+        masked = [variable for part, variable in self.facts["variables"].items() if part != "user"]
+        return self._compose_rollout(host, place, step, services, published, masked)
+
+    def _compose_rollout(
+        self, host: Host, place: Place, step: str, services: list[str], published: dict[str, str], masked: list[str]
+    ) -> dict[str, Any]:
+        """Replace services of one host, where they are stale; its ``.env`` has to hold what was ``published``."""
+        folder = os.path.join(host.state_dir, "runs", self.id)
+        progress = os.path.join(folder, f"{step}-{time.time():.2f}.jsonl")
         options = self._options(host.arguments["services"], place["consumers"])
         if self.deployment.is_spread:
             options = {name: given for name, given in options.items() if name in place["consumers"]}
@@ -823,9 +831,9 @@ class Rotation:
             return host.module(
                 "compose_rollout",
                 **host.project(),
-                services=[name for name in place["consumers"] if self._label(host, name) not in skipped],
+                services=services,
                 options=options,
-                mask_variables=[variable for part, variable in self.facts["variables"].items() if part != "user"],
+                mask_variables=masked,
                 fingerprints=published,
                 fingerprint_key=self.deployment.store.fingerprint_key.hex(),
                 accept_weak=self.arguments["accept_weak"],
@@ -1073,11 +1081,17 @@ class Rotation:
             deployment.show(report.aborted(self.name, step, user, working), color="green")
             return {"changed": True}
         details = [("Services", working), ("Rerun", rerun), *details]
+        return self._stopped(step, reason, details, record, changed=bool(pending))
+
+    def _stopped(
+        self, step: str, reason: str, details: list[tuple[str, str]], record: dict[str, Any], changed: bool
+    ) -> dict[str, Any]:
+        """Show why a run has stopped, and what that means; returns its result."""
         if record.get("log"):
-            details.append(("Look", f"{record.get('host') or deployment.host}:{record['log']} (masked)"))
-        deployment.show(report.stopped(self.name, step, reason, details), color="red")
+            details = [*details, ("Look", f"{record.get('host') or self.deployment.host}:{record['log']} (masked)")]
+        self.deployment.show(report.stopped(self.name, step, reason, details), color="red")
         return {
-            "changed": bool(pending),
+            "changed": changed,
             "failed": True,
             "msg": f"{self.name}: stopped; why, and what to do: the block STOPPED above",
         }
@@ -1127,13 +1141,16 @@ class Rotation:
         if step == "open":
             begin = "before create" if self.arguments["purpose"] == "rotate" else "at open"
             return f"STOPPED {begin}: {reason}. Nothing was changed."
-        services = UNREACHED[step]
-        if self.facts["strategy"] == "single_user" and step != "create":
-            services = "those that do not have the new password yet may be refused"
         rerun = "goes on where this run stopped; what still works on the target is waited for"
-        fields = [("Services", services), ("Rerun", rerun)]
+        fields = [("Services", self._unreached(step)), ("Rerun", rerun)]
         deployment.show(report.stopped(self.name, step, reason, fields), color="red")
         return reason
+
+    def _unreached(self, step: str) -> str:
+        """Return what the services have while the target cannot be reached."""
+        if self.facts["strategy"] == "single_user" and step != "create":
+            return "those that do not have the new password yet may be refused"
+        return UNREACHED[step]
 
     def remember(self, step: str, error: SecretsError) -> None:
         """Have the target remember why a step failed, for the block that ``back`` shows."""
