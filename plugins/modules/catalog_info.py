@@ -281,7 +281,8 @@ def look_up(
             if is_uri(part) and variable in present
         }
         user = present.get(facts["variables"].get("user", "")) or next((one.user for one in logins.values()), "")
-        if facts["address"] and not user and not facts["declared_role"] and not away:
+        # Of several hosts another one's .env may have it.
+        if facts["address"] and not user and not facts["declared_role"] and not spread:
             raise SecretsError(f"secrets_catalog.{name}.role: nobody knows it, as .env has no user; add role: NAME")
         if facts["service"]:
             facts["role"] = catalog_facts.role_of(facts, present, user)

@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.chat4all.secrets.plugins.module_utils.adoption import is_placeholder
+from ansible_collections.chat4all.secrets.plugins.module_utils.catalog import role_of
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import is_uri
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import INIT_PREFIX
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
@@ -21,7 +23,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.uris import parse
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_keys, jwt_rotation
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, now, owner
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.report import command
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import changed_by_hand, old_value
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import changed_by_hand, old_value, role_in
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.serverless import rotation_of
 
 # Under which name the deployment is locked.
@@ -82,9 +84,9 @@ def check_roles(credentials: dict[str, dict[str, Any]], entries: dict[str, dict[
     """Refuse two credentials of one server whose logins would be the same; of what has no value yet nothing is known."""
     for name in (name for name in credentials if name in entries):
         facts = credentials[name]
-        role = entries[name].get("role") or facts["role"]
+        role = role_in(facts, entries[name])
         for other in (other for other in facts["siblings"] if other in entries):
-            theirs = entries[other].get("role") or credentials[other]["role"]
+            theirs = role_in(credentials[other], entries[other])
             if theirs in (role, f"{role}_1", f"{role}_2", f"{role}_admin"):
                 raise SecretsError(
                     f"secrets_catalog.{other}.role: {theirs} is a login of {name} already "
@@ -207,18 +209,22 @@ class Provisioning:
             known = entry.get("current") and not (accepting and not self.deployment.published(facts, entry))
             return entry if known else jwt_rotation.first_entry(facts, found)
         if not entry.get("current"):
-            current = self._first_value(facts, found)
+            role = self._role(facts, found)
+            current = self._first_value({**facts, "role": role}, found)
             entry = {
                 "engine": facts["engine"],
-                "role": facts["role"],
+                "role": role,
                 "current": current,
                 **_before(facts, found, current),
             }
+            entry["role"] = self._stem(facts, entry)
         elif self.arguments["drift"] != "refuse" and not self.deployment.published(facts, entry):
             if accepting:
                 entry = self._accepted(facts, entry, found)
             else:
                 self._check_replaceable(facts, entry)
+        if entry.get("role"):
+            entry = {**entry, "role": role_in(facts, entry)}
         kept = {name: found[name] for name in map(INIT_PREFIX.__add__, facts["variables"].values()) if name in found}
         init = {**self.deployment.first_start(facts, entry["current"]), **kept, **entry.get("init", {})}
         uris = dict(entry.get("uris", {}))
@@ -226,6 +232,39 @@ class Provisioning:
             if is_uri(part) and variable in found:
                 uris[variable] = parse(found[variable], f".env: {variable}").template
         return {**entry, **({"init": init} if init else {}), **({"uris": uris} if uris else {})}
+
+    @staticmethod
+    def _role(facts: dict[str, Any], found: dict[str, str]) -> str:
+        """Return the role that a new entry has: on several hosts the user may be in another one's ``.env`` alone."""
+        if not facts["service"]:
+            return str(facts["role"])
+        user = login_found(facts, found)[0]
+        if facts["address"] and not user and not facts["declared_role"]:
+            raise SecretsError(
+                f"secrets_catalog.{facts['name']}.role: nobody knows it, as .env has no user; add role: NAME"
+            )
+        return role_of(facts, found, user)
+
+    def _stem(self, facts: dict[str, Any], entry: dict[str, Any]) -> str:
+        """Return the role of a new entry; of one of two logins that alternate, the server says that it works as another."""
+        role, imported = str(entry["role"]), entry["current"].get("imported")
+        stem = re.fullmatch(r"(.+)_[12]", role)
+        if not (stem and imported and facts["type"] == "pair" and role != facts["declared_role"]):
+            return role
+        owner = stem.group(1)
+        try:
+            login = self.log_in(facts, {**entry, "role": owner})
+        except SecretsError as error:
+            if f"role {owner} does not exist" in error.message:
+                return role
+            login = {"status": "unknown", "reason": error.message}
+        if login["status"] == "accepted":
+            works_as = {seen["current_user"] for seen in login.get("databases", {}).values()}
+            return owner if works_as == {owner} else role
+        raise SecretsError(
+            f"secrets_catalog.{facts['name']}.role: {role} may be one of two logins of {owner}, and the server does not "
+            f"say ({login['reason']}); add role: {owner}, or role: {role} where it is no such login"
+        )
 
     def _accepted(self, facts: dict[str, Any], entry: dict[str, Any], found: dict[str, str]) -> dict[str, Any]:
         """Return the entry with ``.env``'s value as the current one, which the server has to accept."""

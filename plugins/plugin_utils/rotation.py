@@ -69,6 +69,15 @@ def old_value(entry: dict[str, Any]) -> dict[str, Any] | None:
     return previous if previous and not {"revoked", "replaced"} & set(previous) else None
 
 
+def role_in(facts: dict[str, Any], entry: dict[str, Any]) -> str:
+    """Return the role of an entry: the store's, for which the declared one may stand until the first rotation."""
+    stored, declared = entry.get("role"), facts.get("declared_role")
+    begun = entry.get("previous") or entry.get("pending")
+    if declared and not begun and (entry.get("current") or {}).get("user") not in (f"{stored}_1", f"{stored}_2"):
+        return str(declared)
+    return str(stored or facts["role"])
+
+
 def phase_of(entry: dict[str, Any]) -> str:
     """Return where a rotation of this entry stands.
 
@@ -402,12 +411,14 @@ class Rotation:
             fingerprint_key=deployment.store.fingerprint_key.hex(),
         )
         facts = self.opened["facts"] = info["credentials"][name]
-        if entry.get("role") and facts["declared_role"] not in ("", entry["role"]):
+        facts["role"], stored_role = role_in(facts, entry), entry.get("role")
+        if facts["declared_role"] not in ("", facts["role"]):
             raise SecretsError(
                 f"secrets_catalog.{name}.role: {facts['declared_role']}, but {entry['role']} was provisioned; "
                 f"write role: {entry['role']}, or name a new entry"
             )
-        facts["role"] = entry.get("role") or facts["role"]
+        if stored_role:
+            entry = {**entry, "role": facts["role"]}
         if facts["siblings"] and phase != "back":
             self._check_alone(facts, entry)
         published = deployment.published(facts, entry)
@@ -463,6 +474,8 @@ class Rotation:
             entry, phase = self._restored(entry), "forward"
             if not deployment.check_mode:
                 self.change(lambda stored: (stored.clear(), stored.update(entry)))
+        elif entry.get("role") != stored_role and not deployment.check_mode:
+            self.change(lambda stored: stored.update(role=facts["role"]))
 
         user, new_user = self._users(facts, entry)
         resume = ""

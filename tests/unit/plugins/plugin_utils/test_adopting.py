@@ -195,6 +195,7 @@ def locked_out(tmp_path, status="accepted", env=None):
     one.line = lambda _step, text: done.append(text)
     facts = {"name": "postgres", "engine": "postgresql", "role": "app", "service": "postgres", "has_data": True}
     facts |= {"variables": {"user": "DB_USER", "password": "DB_PASS"}, "server_variables": [], "siblings": []}
+    facts |= {"first_user": "app", "declared_role": "", "address": None, "type": "pair"}
     found = {"DB_USER": "app_2", "DB_PASS": "now"} if env is None else env
     one.values_found = lambda: ({"credentials": {"postgres": facts}}, {"postgres": found})
     one.memory = lambda: {"records": [{"rotation": "r-1", "credential": "postgres"}]}

@@ -14,7 +14,7 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils.provisioning impo
     check_roles,
     login_found,
 )
-from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, phase_of
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, phase_of, role_in
 
 URL = "postgresql://app:o%2fld-password@db:5432/app?x=1"
 FACTS = {
@@ -23,6 +23,7 @@ FACTS = {
     "service": "db",
     "role": "app",
     "first_user": "first",
+    "declared_role": "",
     "address": None,
     "type": "pair",
     "admin": "",
@@ -236,3 +237,58 @@ def test_without_a_server_a_line_names_the_platform():
         SecretsError, match="^DRIFT telegram: Telegram rejects the store's value, so it is not put back"
     ):
         dead.entry_for(facts, {"T": "new"})
+
+
+def test_the_role_is_the_user_that_any_hosts_env_has():
+    facts = {**FACTS, "role": "first"}  # the server's own host has no user
+    assert provisioning().entry_for(facts, {"DATABASE_URL": URL})["role"] == "app"
+    elsewhere = {**BESIDE, "address": {"host": "x"}}
+    with pytest.raises(SecretsError, match=r"^secrets_catalog\.app\.role: nobody knows it"):
+        provisioning().entry_for(elsewhere, {"P": "old"})
+    assert provisioning().entry_for({**elsewhere, "declared_role": "said"}, {"P": "old"})["role"] == "said"
+
+
+@pytest.mark.parametrize(
+    ("more", "role"),
+    [
+        ({}, "said"),
+        ({"previous": {"user": "wrong"}}, "wrong"),
+        ({"current": {"user": "wrong_1"}}, "wrong"),
+        ({"pending": {"user": "wrong_2"}}, "wrong"),
+    ],
+)
+def test_a_declared_role_stands_for_the_stores_until_the_first_rotation(more, role):
+    facts, entry = {**FACTS, "declared_role": "said"}, {"role": "wrong", "current": {"user": "app"}, **more}
+    assert role_in(facts, entry) == role == provisioning(entry).entry_for(facts, {})["role"]
+    assert role_in({**facts, "declared_role": ""}, entry) == "wrong" and role_in(facts, {}) == "said"
+
+
+@pytest.mark.parametrize(
+    ("answer", "role"),
+    [
+        ({"status": "accepted", "databases": {"app": {"current_user": "app"}}}, "app"),
+        ({"status": "accepted", "databases": {"app": {"current_user": "app_2"}}}, "app_2"),
+        (SecretsError("owner: role app does not exist in db"), "app_2"),
+    ],
+)
+def test_a_login_that_works_as_another_role_is_one_of_its_two(monkeypatch, answer, role):
+    asked = []
+
+    def log_in(_facts, entry):
+        asked.append(entry["role"])
+        if isinstance(answer, SecretsError):
+            raise answer
+        return answer
+
+    one, found = provisioning(), {"DATABASE_URL": URL.replace("app:", "app_2:")}
+    monkeypatch.setattr(one, "log_in", log_in)
+    assert one.entry_for(FACTS, found)["role"] == role and asked == ["app"]
+    assert one.entry_for({**FACTS, "declared_role": "app_2"}, found)["role"] == "app_2" and asked == ["app"]
+
+
+@pytest.mark.parametrize("status", ["unknown", "rejected"])
+def test_a_login_that_may_be_one_of_two_is_not_imported_unasked(monkeypatch, status):
+    one = provisioning()
+    monkeypatch.setattr(one, "log_in", lambda *_given: {"status": status, "reason": "because"})
+    with pytest.raises(SecretsError, match=r"app_2 may be one of two logins of app, .*\(because\); add role: app, or"):
+        one.entry_for(FACTS, {"DATABASE_URL": URL.replace("app:", "app_2:")})
