@@ -7,12 +7,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Project
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import ServiceOptions
-from ansible_collections.chat4all.secrets.plugins.module_utils.engines import Engine
+from ansible_collections.chat4all.secrets.plugins.module_utils.engines import (
+    ENGINES,
+    Engine,
+    platform_of,
+    serverless_engine,
+)
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.platforms.http import checked_url
 from ansible_collections.chat4all.secrets.plugins.module_utils.platforms.tokens import PLATFORMS
@@ -37,6 +42,49 @@ def check_keys(engine: Engine | None, entry: Mapping[str, Any], where: str) -> N
     for key in ("api", "callback"):
         if key in entry:
             checked_url(entry[key], f"{where}.{key}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """What a variable holds, by its name: an entry of that name needs nothing else.
+
+    ``beside`` names the variable that it belongs to where it has no entry of its own, ``lacks`` what has to be done first.
+    """
+
+    name: str
+    engine: str
+    beside: str = ""
+    lacks: str = ""
+
+
+def known_variable(variable: str, asked: Collection[str]) -> Known | None:
+    """Return what a variable holds that is called as usual; ``asked`` are all the variables that look like secrets."""
+    platform = platform_of(variable)
+    if platform:
+        return Known(platform, platform)
+    jwt = ENGINES["jwt"].variables
+    if variable in jwt.values():
+        return Known("jwt", "jwt", beside=jwt["key"] if variable == jwt["secondary"] else "")
+    for platform, webhook in WEBHOOKS.items():
+        name = f"{platform}-webhook"
+        if variable == f"{webhook.variable}_PREVIOUS":
+            return Known(name, "webhook", beside=webhook.variable)
+        if variable == webhook.variable:
+            lacks = f"needs {' and '.join(webhook.declared)}" if webhook.declared else ""
+            if f"{variable}_PREVIOUS" not in asked:
+                lacks = f"its services have to accept {variable}_PREVIOUS beside it first"
+            return Known(name, "webhook", lacks=lacks)
+    return None
+
+
+def entry_variables(name: str, entry: Mapping[str, Any]) -> set[str]:
+    """Return the variables of an entry that needs no server, with its engine's defaults; those it names, of any other."""
+    engine = serverless_engine(name, entry)
+    given = dict(entry.get("variables") or {})
+    if engine:
+        given = variables(engine, name, {**entry, "variables": given}, f"secrets_catalog.{name}")
+        given["previous"] = take_previous(engine, given)
+    return {one for one in given.values() if isinstance(one, str) and one}
 
 
 def webhook_platform(name: str, entry: Mapping[str, Any], where: str) -> str:

@@ -13,7 +13,8 @@ from collections.abc import Collection
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
-from ansible_collections.chat4all.secrets.plugins.module_utils.engines import ENGINES, kind_of, platform_of
+from ansible_collections.chat4all.secrets.plugins.module_utils.api_tokens import entry_variables, known_variable
+from ansible_collections.chat4all.secrets.plugins.module_utils.engines import ENGINES, kind_of
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import atomic_write
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
@@ -53,10 +54,15 @@ def draft_of(found: list[dict[str, Any]], ask: list[dict[str, Any]]) -> tuple[di
         elif one["place"] != "none":
             reason = "not in .env yet" if engine else f"{one['engine']} cannot be rotated yet"
             later.append(f"  # {one['name']}: {one['variable']}: {reason}")
+    asked = {one["variable"] for one in ask if one["place"] == "variable"}
     for one in ask:
-        platform = platform_of(one["variable"])
-        if platform and one["place"] == "variable" and one["in_env"]:
-            catalog[platform] = {}
+        known = known_variable(one["variable"], asked) if one["place"] == "variable" else None
+        if known and known.beside in asked:
+            continue
+        if known and known.lacks:
+            later.append(f"  # {one['variable']}: engine: {known.engine}: {known.lacks}: docs/tokens.md")
+        elif known and not known.beside and one["in_env"] and known.name not in {other["name"] for other in found}:
+            catalog[known.name] = {}
         elif one["place"] == "variable" and one["in_env"]:
             name = _manual_name(one["variable"], {*catalog, *(other["name"] for other in found)})
             catalog[name] = {"engine": "manual", "variables": {"secret": one["variable"]}}
@@ -189,9 +195,9 @@ class Adoption:
             deployment.show(report.findings(one, host))
         catalog, text = draft_of(*together(dict(zip(names, seen, strict=True))))
         given = self.arguments["catalog"]
-        known = {name for entry in given.values() for name in ((entry or {}).get("variables") or {}).values()}
+        known = set().union(*(entry_variables(name, entry or {}) for name, entry in given.items()))
         for name, entry in catalog.items():
-            brought = entry.get("engine") == "manual" and entry["variables"]["secret"] in known
+            brought = kind_of(name, entry) != "db" and entry_variables(name, entry) & known
             if given and name not in given and not brought:
                 deployment.line("adopt", f"{name}: not in secrets_catalog yet; add it there: {name}: {_flow(entry)}")
         return {"changed": False, "catalog": given or catalog, "draft": "" if given else text}

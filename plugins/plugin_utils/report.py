@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any
 
-from ansible_collections.chat4all.secrets.plugins.module_utils.engines import platform_of
+from ansible_collections.chat4all.secrets.plugins.module_utils.api_tokens import known_variable
 
 WIDTH = 100
 # After the name of a variable: where its value is, when it is not in .env.
@@ -336,10 +336,11 @@ def findings(seen: dict[str, Any], host: str) -> list[str]:
         "FOUND  " + "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+    asked = {one["variable"] for one in seen["ask"] if one["place"] == "variable"}
     notes = [
         (
             "ASK",
-            f"{one['variable']} ({', '.join(one['services'])}){ORIGINS[one['place']]}: " + _drafted(one),
+            f"{one['variable']} ({', '.join(one['services'])}){ORIGINS[one['place']]}: " + _drafted(one, asked),
         )
         for one in seen["ask"]
     ]
@@ -350,11 +351,17 @@ def findings(seen: dict[str, Any], host: str) -> list[str]:
     return lines
 
 
-def _drafted(one: dict[str, Any]) -> str:
-    platform = platform_of(one["variable"])
+def _drafted(one: dict[str, Any], asked: set[str]) -> str:
+    known = known_variable(one["variable"], asked) if one["place"] == "variable" else None
     written = one["place"] == "variable" and one["in_env"]
-    known = f"a token of {platform}" if platform else "no engine known"
-    return known + (f" -> written as engine: {platform or 'manual'}" if written else "")
+    if not known:
+        return "no engine known" + (" -> written as engine: manual" if written else "")
+    if known.beside in asked:
+        return f"goes with {known.beside}"
+    what = {"jwt": "a signing key", "webhook": "a webhook's secret"}.get(known.engine, f"a token of {known.engine}")
+    if known.lacks:
+        return f"{what}; {known.lacks}"
+    return what + (f" -> written as engine: {known.engine}" if written else "")
 
 
 def _moved(names: list[str], skipped: list[str], noun: str) -> str:

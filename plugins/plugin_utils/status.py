@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import PRIORITIES
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
+from ansible_collections.chat4all.secrets.plugins.module_utils.platforms.tokens import PLATFORMS
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import person
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_keys, jwt_rotation, report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, is_gone, now
@@ -85,7 +86,8 @@ class Status:
         overdue = due.total_seconds() < 0
         by_schedule = jwt_keys.has_keys(facts)
         ends = phase_of(entry) in ("revoke", "revoke_first", "waits")
-        old_must_end = ends or bool(waits_for(old_value(entry) or {}))
+        runs_out = facts["engine"] in PLATFORMS and PLATFORMS[facts["engine"]].renews
+        old_must_end = not runs_out and (ends or bool(waits_for(old_value(entry) or {})))
         if overdue:
             state += "; OVERDUE" + ("" if by_schedule else f" -> rotate -e rotate={name}")
         elif not by_schedule and due.total_seconds() < facts["interval"] * SOON:

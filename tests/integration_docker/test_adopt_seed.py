@@ -133,7 +133,7 @@ def test_three_commands_and_no_login_is_refused(stack, plays, server_log):
     draft = yaml.safe_load((plays.folder / "group_vars" / "all" / "secrets_catalog.yml").read_text())
     assert draft["secrets_catalog"]["postgres"] == {}
     assert [name for name, entry in draft["secrets_catalog"].items() if entry.get("engine") == "manual"] == sorted(
-        ["mongo_initdb_root", "redis", "whatsapp_api", "whatsapp_webhook_verify"]
+        ["mongo_initdb_root", "redis", "whatsapp_api"]
     )
     plan = plays.run("rotate.yml", "-e", "rotate=postgres", "--check")
     assert plan.returncode == 0, plan.stdout

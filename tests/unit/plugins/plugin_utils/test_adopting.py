@@ -181,6 +181,46 @@ def test_a_platforms_token_is_drafted_as_one():
     assert "a token of telegram -> written as engine: telegram" in seen
 
 
+SEED = (
+    *("JWT_SIGNING_KEY", "JWT_SIGNING_KEY_SECONDARY", "TELEGRAM_BOT_TOKEN", "WHATSAPP_WEBHOOK_VERIFY_TOKEN"),
+    *("TELEGRAM_WEBHOOK_SECRET", "TELEGRAM_WEBHOOK_SECRET_PREVIOUS", "INSTAGRAM_VERIFY_TOKEN"),
+)
+
+
+def test_signing_keys_and_webhooks_are_drafted_as_such_and_their_second_variables_are_theirs():
+    ask = [{**ASK[0], "variable": name, "in_env": not name.endswith("PREVIOUS")} for name in SEED]
+    catalog, text = draft_of([], ask)
+    assert catalog == {"jwt": {}, "telegram": {}, "telegram-webhook": {}}
+    assert set(checked_catalog(catalog)) == set(catalog) and yaml.safe_load(text) == {"secrets_catalog": catalog}
+    # Without a variable for the secret before, an entry would stop every playbook.
+    assert [line for line in text.splitlines() if line.startswith("  #")] == [
+        f"  # {name}: engine: webhook: its services have to accept {name}_PREVIOUS beside it first: docs/tokens.md"
+        for name in ("WHATSAPP_WEBHOOK_VERIFY_TOKEN", "INSTAGRAM_VERIFY_TOKEN")
+    ]
+    seen = " ".join("\n".join(report.findings({"found": [], "ask": ask, "warn": []}, "db1")).split())
+    assert "JWT_SIGNING_KEY (mailer): a signing key -> written as engine: jwt" in seen
+    assert "JWT_SIGNING_KEY_SECONDARY (mailer): goes with JWT_SIGNING_KEY" in seen
+    assert "a webhook's secret -> written as engine: webhook" in seen
+    # A service of that name is a server, and has the entry's name.
+    assert "jwt" not in draft_of([server("jwt", "redis")], ask[:2])[0]
+
+
+def test_a_variable_that_an_entry_has_by_default_is_not_offered_again():
+    ask = [{**ASK[0], "variable": name} for name in (*SEED, "SMTP_PASSWORD", "NEW_TOKEN")]
+    said = []
+    host = SimpleNamespace(name="db1", project=dict, module=lambda _name: {"found": [], "ask": ask, "warn": []})
+    deployment = SimpleNamespace(hosts=[host], show=lambda _lines: None, line=lambda _step, text: said.append(text))
+    given = {
+        "jwt": {},
+        "bot": {"engine": "telegram"},
+        "smtp": {"engine": "manual", "variables": {"key": "SMTP_PASSWORD"}},
+        "hook": {"engine": "webhook", "platform": "telegram"},
+        "postgres": None,
+    }
+    Adoption(deployment, {"catalog": given}).look()
+    assert [text.partition(":")[0] for text in said] == ["new"]
+
+
 def locked_out(tmp_path, status="accepted", env=None):
     """Adoption of a deployment whose store was made with another vault password; and what is said and done."""
     path = tmp_path / ".secrets-store.yml"

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import datetime
 from types import SimpleNamespace
 
+import pytest
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.status import Status
 
 FACTS = {"name": "app", "variables": {"user": "U", "password": "P", "uri": "URL"}}
@@ -34,3 +36,14 @@ def test_the_login_that_a_uri_holds_is_tried():
 def test_variables_that_contradict_one_another_are_drift():
     text, tried = drift({"P": "stored", "URL": "postgresql://app_1:new@db/app"})
     assert text.startswith("DRIFT: P and URL hold different passwords in .env") and tried == []
+
+
+@pytest.mark.parametrize(("engine", "needs"), [("whatsapp", True), ("instagram", False)])
+def test_an_old_token_that_runs_out_by_itself_makes_no_red_status(monkeypatch, engine, needs):
+    monkeypatch.setattr(Status, "_now", lambda *_arguments: "fine")
+    over = {"created": "2026-01-01T00:00:00+00:00", "revoke_after": "2026-03-01T00:00:00+00:00", "rotation": "r-1"}
+    current = {"created": datetime.datetime.now(datetime.UTC).isoformat()}
+    deployment = SimpleNamespace(stored=lambda _name: {"current": current, "previous": over})
+    facts = {"name": engine, "engine": engine, "type": "person", "variables": {}, "interval": 45 * 86400}
+    memory = {"records": [], "lock": None, "outcomes": {}}
+    assert Status(deployment)._row(facts, memory, set())["needs"] is needs
