@@ -40,6 +40,8 @@ class Unreachable(AnsibleConnectionFailure):
     def __init__(self, host: str, reason: str) -> None:
         self.host, self.reason = host, " ".join(reason.split())
         super().__init__(f"{host} unreachable: {self.reason}")
+        # What else went wrong meanwhile.
+        self.others: list[BaseException] = []
 
 
 class Host:
@@ -208,7 +210,9 @@ def everywhere(hosts: Iterable[Host], work: Callable[[Host], Result], at_once: i
     errors.sort(key=lambda found: not isinstance(found, Unreachable))
     if errors and isinstance(errors[0], Unreachable):
         # Nothing comes after a lost host that would show what has failed on the others.
-        raise Unreachable(errors[0].host, "; and ".join([errors[0].reason, *map(str, errors[1:])]))
+        lost = Unreachable(errors[0].host, "; and ".join([errors[0].reason, *map(str, errors[1:])]))
+        lost.others = errors[1:]
+        raise lost
     for error in errors:
         raise error
     return [one.result() for one in begun]

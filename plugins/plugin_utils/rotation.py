@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -44,6 +45,9 @@ UNREACHED = {
 
 # Seconds by which a clock that is steered, not set, may be wrong.
 CLOCK_SLACK = 2
+
+# What is said where a server elsewhere rejects the password of its administrator.
+ADMIN_REJECTED = re.compile(r"the administrator does not get in \(.*password authentication failed")
 
 # What a rerun does, by the phase that it finds.
 RESUMED = {
@@ -203,8 +207,17 @@ class Rotation:
         return self.deployment.release(self.holder, outcome={self.name: {"result": result, **outcome}}, ledger=ledger)
 
     def credential_info(self, facts: dict[str, Any], entry: dict[str, Any], **arguments: Any) -> dict[str, Any]:
-        home = self.deployment.home(facts)
-        return home.module(f"{facts['modules']}_credential_info", **self._server(facts, entry), **arguments)
+        home, server = self.deployment.home(facts), self._server(facts, entry)
+        try:
+            return home.module(f"{facts['modules']}_credential_info", **server, **arguments)
+        except SecretsError as error:
+            if not facts.get("address") or not ADMIN_REJECTED.search(error.message):
+                raise
+            admin = facts["admin"] or self.name
+            raise SecretsError(
+                f"DRIFT {admin}: {facts['service']} rejects the store's value for {server['admin']['user']}, the "
+                f"administrator; write the one that it accepts into .env, then: {report.command('adopt', accept=admin)}"
+            ) from None
 
     def credential(
         self, state: str, slot: dict[str, Any], entry: dict[str, Any], looking: bool = False, **arguments: Any
@@ -1151,11 +1164,19 @@ class Rotation:
         """Say what it means that the connection to a host is lost; returns it in a line."""
         deployment = self.deployment
         reason = str(error if isinstance(error, Unreachable) else Unreachable(deployment.host, str(error)))
+        others = [one for one in getattr(error, "others", []) if isinstance(one, SecretsError)]
+        failed = others[0] if others and step != "open" else None
+        if failed:
+            self.remember(step, failed)
         if step == "open":
             begin = "before create" if self.arguments["purpose"] == "rotate" else "at open"
             return f"STOPPED {begin}: {reason}. Nothing was changed."
         rerun = "goes on where this run stopped; what still works on the target is waited for"
-        fields = [("Services", self._unreached(step)), ("Rerun", rerun)]
+        services = self._unreached(step)
+        if failed and failed.details.get("service"):
+            broken = f"{failed.details['host']}/{failed.details['service']}"
+            services = f"{broken} may not work; the others: {services}"
+        fields = [("Services", services), ("Rerun", rerun)]
         deployment.show(report.stopped(self.name, step, reason, fields), color="red")
         return reason
 

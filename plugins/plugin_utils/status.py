@@ -119,7 +119,7 @@ class Status:
         try:
             login = rotation.log_in(facts, entry, "current")["logins"]["current"]
         except SecretsError as error:
-            return f"server cannot be asked: {error.message}"
+            return error.message if error.message.startswith("DRIFT ") else f"server cannot be asked: {error.message}"
         if login["status"] == "rejected":
             return f"DRIFT: {rotation.server_name} rejects the store's value, which .env has, too -> {rotation.mend()}"
         if login["status"] not in ("accepted", "untested"):

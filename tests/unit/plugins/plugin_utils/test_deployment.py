@@ -221,8 +221,9 @@ def test_a_lost_host_hides_nothing_that_failed_on_another():
             raise SecretsError("app2: scheduler did not come up")
         return host.module("", "keep")
 
-    with pytest.raises(Unreachable, match="app1 unreachable: no route; and app2: scheduler did not come up"):
+    with pytest.raises(Unreachable, match="app1 unreachable: no route; and app2: scheduler did not come up") as lost:
         everywhere([Memory("db1"), Memory("app1", lost=True), Memory("app2")], work)
+    assert [str(one) for one in lost.value.others] == ["app2: scheduler did not come up"]
 
 
 def test_a_store_on_another_target_than_the_first_is_not_begun_anew():

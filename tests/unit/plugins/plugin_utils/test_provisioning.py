@@ -292,3 +292,22 @@ def test_a_login_that_may_be_one_of_two_is_not_imported_unasked(monkeypatch, sta
     monkeypatch.setattr(one, "log_in", lambda *_given: {"status": status, "reason": "because"})
     with pytest.raises(SecretsError, match=r"app_2 may be one of two logins of app, .*\(because\); add role: app, or"):
         one.entry_for(FACTS, {"DATABASE_URL": URL.replace("app:", "app_2:")})
+
+
+@pytest.mark.parametrize(("admin", "whose"), [("root", "root"), ("", "app")])
+def test_a_changed_password_of_the_administrator_elsewhere_is_its_drift(admin, whose):
+    def refuse(*_given, **_more):
+        raise SecretsError(f"db:5432: the administrator does not get in (x: FATAL:  {reason})")
+
+    root = {"role": "root", "current": {"user": "root", "password": "1"}}
+    mine = {"role": "app", "current": {"user": "app", "password": "2"}}
+    deployment = SimpleNamespace(
+        stored=lambda name: root if name == "root" else {}, home=lambda _facts: SimpleNamespace(module=refuse)
+    )
+    facts = {**FACTS, "address": {"host": "db"}, "admin": admin, "database": "", "modules": "postgresql"}
+    reason = 'password authentication failed for user "x"'
+    with pytest.raises(SecretsError, match=f"^DRIFT {whose}: db rejects .* for {whose}, .*accept={whose}"):
+        Rotation(deployment, "app", {}).log_in(facts, mine, "current")
+    reason = "no pg_hba.conf entry"
+    with pytest.raises(SecretsError, match="^db:5432: the administrator does not get in"):
+        Rotation(deployment, "app", {}).log_in(facts, mine, "current")

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import rotation
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.hosts import Unreachable
 
 
 def test_two_logins_alternate_beside_their_owner():
@@ -180,3 +181,18 @@ def test_a_login_is_not_taken_away_from_another_credential_of_the_server(theirs,
         one._check_alone(facts, stored["app"])
     stored["other"] = {"role": "other", "current": {"user": "other_1"}}
     one._check_alone(facts, stored["app"])
+
+
+def test_what_failed_on_another_host_is_remembered_where_one_is_lost(monkeypatch):
+    shown, remembered = [], []
+    error = Unreachable("app2", "no route")
+    error.others = [SecretsError("app1: web did not come up", host="app1", service="web")]
+    one = rotation.Rotation(SimpleNamespace(show=lambda lines, **_more: shown.extend(lines)), "app", {})
+    one.opened = {"facts": {"strategy": "pair"}}
+    monkeypatch.setattr(one, "remember", lambda step, failed: remembered.append((step, failed.message)))
+    one.unreachable("roll_out", error)
+    assert remembered == [("roll_out", "app1: web did not come up")]
+    assert "app1/web may not work; the others: on the old or the new password" in " ".join(" ".join(shown).split())
+    error.others = []
+    one.unreachable("roll_out", error)
+    assert len(remembered) == 1 and "may not work" not in " ".join(shown[len(shown) // 2 :])
