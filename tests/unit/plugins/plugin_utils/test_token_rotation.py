@@ -451,7 +451,8 @@ def test_a_run_that_is_killed_after_any_change_is_finished_by_the_next(platform,
                 getattr(first, step)()
             break
         except Killed:
-            phase = phase_of(seen.stored)
+            pass
+        phase = phase_of(seen.stored)
         again, seen = token(platform, dead, entry=seen.stored)
         again.opened["phase"] = phase
         for step in {"forward": forward, "revoke": ("drain", "revoke"), "new": ()}[phase]:
