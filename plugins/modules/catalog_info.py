@@ -203,6 +203,18 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.project_options i
 from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import seal
 from ansible_collections.chat4all.secrets.plugins.module_utils.uris import parse
 
+OPTIONS = {
+    **PROJECT_OPTIONS,
+    "catalog": {"type": "dict", "required": True},
+    "services": {"type": "dict", "default": {}},
+    "credentials": {"type": "list", "elements": "str", "default": []},
+    "skip_services": {"type": "list", "elements": "str", "default": []},
+    "survey": {"type": "bool", "default": False},
+    "elsewhere": {"type": "dict"},
+    "fingerprint_key": {"type": "str", "no_log": True},
+    "seal_key": {"type": "str", "no_log": True},
+}
+
 
 def fingerprints(key: str | None, values: dict[str, str]) -> dict[str, str]:
     if not key:
@@ -325,17 +337,7 @@ def look_up(
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={
-            **PROJECT_OPTIONS,
-            "catalog": {"type": "dict", "required": True},
-            "services": {"type": "dict", "default": {}},
-            "credentials": {"type": "list", "elements": "str", "default": []},
-            "skip_services": {"type": "list", "elements": "str", "default": []},
-            "survey": {"type": "bool", "default": False},
-            "elsewhere": {"type": "dict"},
-            "fingerprint_key": {"type": "str", "no_log": True},
-            "seal_key": {"type": "str", "no_log": True},
-        },
+        argument_spec=OPTIONS,
         supports_check_mode=True,
     )
     try:

@@ -487,14 +487,10 @@ def test_a_stack_started_with_another_env_file_is_read_and_rolled_with_it(box, g
     )
     facts = catalog_info.examine(
         {
-            **{name: DEFAULTS[name] for name in ("compose_files", "project_name")},
+            **{name: option.get("default") for name, option in catalog_info.OPTIONS.items()},
             "project_dir": str(box.folder),
             "env_file": given,
             "catalog": catalog,
-            "services": {},
-            "credentials": [],
-            "skip_services": [],
-            "fingerprint_key": None,
             "seal_key": key.hex(),
         }
     )
