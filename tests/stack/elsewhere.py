@@ -104,7 +104,8 @@ class Elsewhere:
 
     def _wait(self) -> None:
         deadline = time.monotonic() + 60
-        while docker("exec", self.name, "pg_isready", "-q", "-h", "127.0.0.1", check=False).returncode:
+        asked = ("pg_isready", "-q", "-h", "127.0.0.1", "-U", SUPERUSER, "-d", "postgres")
+        while docker("exec", self.name, *asked, check=False).returncode:
             assert time.monotonic() < deadline, docker("logs", self.name).stderr
             time.sleep(0.2)
 
