@@ -28,12 +28,12 @@ class Engine:
     names: str
     # The variables of .env, by what they hold; the server reads them at its first start only.
     variables: dict[str, str]
-    # Where the server's own environment says who its first user is.
-    server_user: str
-    default_user: str
-    port: int
     # The first one is the default.
     strategies: tuple[str, ...]
+    # Where the server's own environment says who its first user is.
+    server_user: str = ""
+    default_user: str = ""
+    port: int = 0
     generate: dict[str, object] = field(default_factory=lambda: {"kind": "password", "length": 32})
     # Days.
     interval: int = 90
@@ -61,9 +61,6 @@ ENGINES = {
         modules="",
         names=r"(?!)",
         variables={},
-        server_user="",
-        default_user="",
-        port=0,
         strategies=("manual",),
         interval=180,
         kind="manual",
@@ -75,9 +72,6 @@ ENGINES = {
         modules="",
         names=r"jwt",
         variables={"key": "JWT_SIGNING_KEY", "secondary": "JWT_SIGNING_KEY_SECONDARY"},
-        server_user="",
-        default_user="",
-        port=0,
         strategies=("overlap",),
         interval=365,
         priority="critical",
@@ -94,9 +88,6 @@ def _api_tokens(platform: str, variable: str, interval: int) -> Engine:
         modules="api_token",
         names=platform,
         variables={"secret": variable},
-        server_user="",
-        default_user="",
-        port=0,
         strategies=("manual",),
         interval=interval,
         kind="token",
@@ -115,15 +106,26 @@ ENGINES |= {
         modules="webhook",
         names=r"(whatsapp|telegram|instagram)[-_]webhook",
         variables={},
-        server_user="",
-        default_user="",
-        port=0,
         strategies=("overlap",),
         generate={"kind": "uuid4"},
         interval=180,
         kind="webhook",
         serverless=True,
     ),
+}
+
+# What the facts of a credential say of its server where no server accepts it.
+NO_SERVER: dict[str, Any] = {
+    "service": "",
+    "image": "",
+    "port": 0,
+    "role": "",
+    "declared_role": "",
+    "first_user": "",
+    "address": None,
+    "admin": "",
+    "serves": False,
+    "database": "",
 }
 
 # What a strategy means for those who depend on the credential.

@@ -16,7 +16,7 @@ from typing import Any
 
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Project
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import ALGORITHMS
-from ansible_collections.chat4all.secrets.plugins.module_utils.engines import ENGINES, serverless_engine
+from ansible_collections.chat4all.secrets.plugins.module_utils.engines import ENGINES, NO_SERVER, serverless_engine
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 
 ENGINE = "jwt"
@@ -123,16 +123,7 @@ def resolve(name: str, entry: dict[str, Any], project: Project, spread: bool = F
         "modules": engine.modules,
         "type": "overlap",
         "strategy": "overlap",
-        "service": "",
-        "image": "",
-        "port": 0,
-        "role": "",
-        "declared_role": "",
-        "first_user": "",
-        "address": None,
-        "admin": "",
-        "serves": False,
-        "database": "",
+        **NO_SERVER,
         "unused": [],
         "previous_variable": "",
         "algorithm": algorithm,
