@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
+import hmac
 import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from ansible.errors import AnsiblePromptInterrupt, AnsiblePromptNoninteractive
+from ansible.utils.display import Display
 from ansible_collections.chat4all.secrets.plugins.module_utils.adoption import is_placeholder
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import VARIABLE_PARTS, seconds
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import serverless_engine
@@ -19,7 +23,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.errors import Sec
 from ansible_collections.chat4all.secrets.plugins.module_utils.platforms.telegram import bot_id
 from ansible_collections.chat4all.secrets.plugins.module_utils.platforms.tokens import PLATFORMS, Platform
 from ansible_collections.chat4all.secrets.plugins.module_utils.platforms.webhooks import WEBHOOKS
-from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import unseal
+from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import seal, unseal
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, now
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.jwt_rotation import JwtRotation
@@ -133,7 +137,36 @@ class ManualRotation(ServerlessRotation):
         # A survey's answer is one text.
         if NEW_VALUE in task_vars and template(task_vars.get("rotate", "")) == self.name:
             return template(task_vars[NEW_VALUE])
-        return ""
+        return self._typed()
+
+    def _typed(self) -> str:
+        """Return what a person types: in a terminal *open* asks, once, and hands it sealed to the steps after it."""
+        if "typed" not in self.opened:
+            if self.arguments.get("step") != "open" or not self._may_ask():
+                return ""
+            self.opened["typed"] = seal(self._typed_key, self._ask_person())
+        return unseal(self._typed_key, self.opened["typed"]).decode()
+
+    @property
+    def _typed_key(self) -> bytes:
+        return hmac.new(self.deployment.store.fingerprint_key, self.id.encode(), hashlib.sha256).digest()
+
+    def _may_ask(self) -> bool:
+        """Tell whether a person's new value is what this run needs."""
+        return self.opened.get("purpose") == "rotate" and not self.entry().get("pending")
+
+    def _ask_person(self) -> bytes:
+        """Return what is typed, unseen; nothing where there is no terminal."""
+        try:
+            typed: bytes = Display().prompt_until(f"New value of {self.name} (it is not shown):", private=True)
+            typed.decode()
+        except AnsiblePromptNoninteractive:
+            return b""
+        except AnsiblePromptInterrupt:
+            raise SecretsError(f"{self.name}: interrupted while it was asked for its new value") from None
+        except UnicodeDecodeError:
+            raise SecretsError(f"{self.name}: what was typed is no text") from None
+        return typed
 
     def _value(self, given: Any, entry: dict[str, Any]) -> tuple[str, str]:
         """Return user name and value of what was given: the value alone, or a mapping with a user name beside it."""
@@ -157,8 +190,8 @@ class ManualRotation(ServerlessRotation):
             raise SecretsError(f"{where}: has a user name, but secrets_catalog.{self.name}.variables names none for it")
         if not value.strip():
             raise SecretsError(
-                f"{self.name}: a person brings its new value; put {NEW_VALUES}: {{{self.name}: VALUE}} into a file, "
-                "ansible-vault encrypt FILE, and add -e @FILE"
+                f"{self.name}: a person brings its new value; type it when a run in a terminal asks for it, or put "
+                f"{NEW_VALUES}: {{{self.name}: VALUE}} into a file, ansible-vault encrypt FILE, and add -e @FILE"
             )
         if any(part != part.strip() or not part.isprintable() for part in (user, value)):
             raise SecretsError(
@@ -267,6 +300,9 @@ class TokenRotation(ManualRotation):
                 default["replace"] = "stop_first"
             options[name] = {**default, **{key: value for key, value in (options.get(name) or {}).items() if value}}
         return options
+
+    def _may_ask(self) -> bool:
+        return super()._may_ask() and not self.platform.renews
 
     def has_next(self, entry: dict[str, Any]) -> bool:
         """Tell whether there is a new token, or the way to one."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from ansible.errors import AnsiblePromptInterrupt, AnsiblePromptNoninteractive
+from ansible.utils.display import Display
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report, serverless
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import Rotation, phase_of
@@ -59,7 +61,7 @@ def test_the_engine_alone_tells_which_rotation_it_is():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (UNSET, "a person brings its new value; put secrets_new_values"),
+        (UNSET, "type it when a run in a terminal asks for it, or put secrets_new_values"),
         ("", "a person brings its new value"),
         (" ", "a person brings its new value"),
         (None, "is no text; put it in quotes"),
@@ -114,6 +116,72 @@ def test_a_surveys_answer_is_for_the_one_credential_that_is_named():
     rotation.deployment.task_vars["secrets_new_values"] = {"other": "file-0123456789"}
     rotation.create()
     assert seen.stored["pending"]["password"] == "answer-0123456789"
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """A person who types each of some answers once; returns the questions that were asked."""
+
+    def answered(*answers):
+        left, asked = list(answers), []
+
+        def prompt_until(_display, question, private=False):
+            assert private
+            asked.append(question)
+            answer = left.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        monkeypatch.setattr(Display, "prompt_until", prompt_until)
+        return asked
+
+    return answered
+
+
+def opening(entry=None, given=UNSET, **arguments):
+    rotation, seen = manual(entry, given, **{"step": "open", **arguments})
+    rotation.deployment.store.fingerprint_key = b"k" * 32
+    return rotation, seen
+
+
+def test_in_a_terminal_a_person_is_asked_once_and_the_later_steps_have_the_answer_sealed(terminal):
+    asked = terminal(b"typed-value-0123456789")
+    rotation, _seen = opening()
+    assert rotation._given() == rotation._given() == "typed-value-0123456789"
+    assert asked == ["New value of smtp (it is not shown):"]
+    assert "typed-value" not in repr(rotation.opened)
+    later, seen = opening(opened=rotation.opened)
+    later.arguments["step"] = "create"
+    later.create()
+    assert seen.stored["pending"]["password"] == "typed-value-0123456789" and len(asked) == 1
+
+
+def test_nobody_is_asked_for_what_was_brought_or_is_stored_or_not_wanted(terminal):
+    asked = terminal()
+    pending = {"current": CURRENT, "pending": {**CURRENT, "password": "new-0123456789", "rotation": "r-new"}}
+    assert opening(given="brought-0123456789")[0]._given() == "brought-0123456789"
+    assert not opening(pending)[0]._given()
+    assert not opening(opened={"rotation": "r-new", "purpose": "revoke"})[0]._given()
+    assert not opening(step="create")[0]._given() and not manual()[0]._given()
+    assert not opening(opened={})[0]._given(), "the queue looks before anything is opened"
+    assert asked == []
+
+
+def test_without_a_terminal_there_is_no_answer(terminal):
+    asked = terminal(AnsiblePromptNoninteractive())
+    rotation, _seen = opening()
+    assert not rotation._given() and not rotation._given() and len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [(AnsiblePromptInterrupt(), "interrupted while it was asked"), (b"\xff\xfe", "what was typed is no text")],
+)
+def test_who_types_nothing_useful_is_told(terminal, answer, message):
+    terminal(answer)
+    with pytest.raises(SecretsError, match=message):
+        opening()[0]._given()
 
 
 def test_another_value_than_the_unfinished_rotations_is_refused(monkeypatch):
