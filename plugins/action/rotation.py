@@ -10,6 +10,7 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import ARGUMENTS, Deployment
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.jwt_rotation import JWT_OPTIONS
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.serverless import rotation_of
 
 STEPS = ["open", "create", "set", "test", "publish", "roll_out", "drain", "finish", "revoke", "back"]
@@ -32,15 +33,7 @@ class ActionModule(ActionBase):
                 "end_grace": {"type": "bool", "default": False},
                 "confirmed": {"type": "bool", "default": False},
                 "confirmed_by": {"type": "list", "elements": "str", "default": []},
-                "jwt": {
-                    "type": "dict",
-                    "default": {},
-                    "options": {
-                        "phase": {"type": "str", "choices": ["", "introduce", "promote", "retire"], "default": ""},
-                        "emergency": {"type": "bool", "default": False},
-                        "accept_invalid_tokens": {"type": "bool", "default": False},
-                    },
-                },
+                "jwt": JWT_OPTIONS,
                 "opened": {"type": "dict", "default": {}},
                 "accepted": {"type": "dict", "default": {}},
                 "rolled": {"type": "dict", "default": {}},

@@ -7,9 +7,11 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.chat4all.secrets.plugins.module_utils.declared import checked_catalog
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import kind_of
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import ARGUMENTS, Deployment
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.jwt_rotation import JWT_OPTIONS
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import is_unfinished
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.serverless import (
     NEW_VALUES,
@@ -35,6 +37,20 @@ def with_next(deployment: Deployment, entries: dict[str, Any]) -> dict[str, Any]
     return found
 
 
+def to_rotate(deployment: Deployment, arguments: dict[str, Any]) -> list[str]:
+    """Return the names of the credentials to rotate; refuses what is not for all of them, before any is touched."""
+    catalog, kind = checked_catalog(arguments["catalog"]), arguments["kind"]
+    given = [deployment.known(name) for name in arguments["credentials"]]
+    names = [name for name in given if kind in (None, kind_of(name, catalog[name]))]
+    if arguments["jwt"].get("emergency"):
+        check_emergency(names)
+    if not names and kind != "token":
+        raise SecretsError(f"nothing of the kind {kind} is among {', '.join(given)}; look at secrets_catalog")
+    for name in names:
+        rotation_of(deployment, name, arguments).check_options()
+    return names
+
+
 def check_emergency(names: list[str]) -> None:
     """Refuse to end the live tokens of more keys than the one that is compromised, or of none without a word."""
     if len(names) != 1:
@@ -50,17 +66,11 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         names = {"credentials": {"type": "list", "elements": "str", "required": True}, "kind": {"type": "str"}}
-        emergency = {"emergency": {"type": "bool", "default": False}}
-        _validation, arguments = self.validate_argument_spec(argument_spec={**ARGUMENTS, **names, **emergency})
+        _validation, arguments = self.validate_argument_spec(argument_spec={**ARGUMENTS, **names, "jwt": JWT_OPTIONS})
         deployment = Deployment(self, arguments, task_vars or {})
         try:
             deployment.require_discretion()
-            names = [deployment.known(name) for name in arguments["credentials"]]
-            if arguments["kind"]:
-                names = [name for name in names if kind_of(name, arguments["catalog"][name]) == arguments["kind"]]
-            if arguments["emergency"]:
-                check_emergency(names)
-            entries = {name: deployment.stored(name) for name in names}
+            entries = {name: deployment.stored(name) for name in to_rotate(deployment, arguments)}
             if arguments["kind"] == "token":
                 entries = with_next(deployment, entries)
             result.update(changed=False, credentials=sorted(entries, key=lambda name: not is_unfinished(entries[name])))

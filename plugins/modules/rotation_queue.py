@@ -39,10 +39,25 @@ options:
       - Leave out the credentials of any other kind. That is V(db) (those with a database server), V(jwt), V(manual), V(webhook),
         or V(token), of which those without a new token are left out, too.
     type: str
-  emergency:
-    description: A JWT signing key is compromised. Refused unless exactly one credential is left to be rotated.
-    type: bool
-    default: false
+  jwt:
+    description:
+      - What is asked of a JWT signing key. Refused, before anything is done, where one of the credentials is none.
+    type: dict
+    default: {}
+    suboptions:
+      phase:
+        description: The phase to carry out now.
+        type: str
+        choices: ["", introduce, promote, retire]
+        default: ""
+      emergency:
+        description: The key is compromised. Refused unless exactly one credential is left to be rotated.
+        type: bool
+        default: false
+      accept_invalid_tokens:
+        description: With O(jwt.phase), carry it out although live tokens become invalid.
+        type: bool
+        default: false
 """
 
 EXAMPLES = r"""

@@ -255,6 +255,7 @@ class Adoption:
             raise
         if not deployment.check_mode:
             deployment.release(deployment.holder(LOCK))
+            self._drop_unfinished("accept", result["replaced"])
         return {"changed": result["changed"]}
 
     def _check_agreed(self, facts: dict[str, Any], entry: dict[str, Any], login: dict[str, Any]) -> None:
@@ -288,7 +289,7 @@ class Adoption:
         entries = self._readable(info, found)
         check_roles(info["credentials"], entries)
         if not deployment.check_mode:
-            self._drop_unfinished()
+            self._drop_unfinished("reseal")
             holder = deployment.holder(LOCK)
             deployment.take(holder)
             try:
@@ -332,13 +333,15 @@ class Adoption:
             self.deployment.line("adopt", f"{name}: {line}")
         return entries
 
-    def _drop_unfinished(self) -> None:
-        """End what the target remembers of rotations whose values went with the old store."""
+    def _drop_unfinished(self, step: str, names: Collection[str] | None = None) -> None:
+        """End what the target remembers of rotations whose values are in the store no more: of all, or of those named."""
         for record in self.deployment.memory()["records"]:
             name, rotation = record["credential"], record["rotation"]
+            if names is not None and name not in names:
+                continue
             holder = self.deployment.holder(rotation)
             self.deployment.take(holder)
-            dropped = {"rotation": rotation, "credential": name, "step": "reseal", "state": "unfinished value dropped"}
+            dropped = {"rotation": rotation, "credential": name, "step": step, "state": "unfinished value dropped"}
             self.deployment.release(holder, outcome={name: {"result": "aborted"}}, ledger=[dropped])
             self.deployment.line("adopt", f"{name}: the unfinished {rotation} is dropped")
 

@@ -12,6 +12,7 @@ the steps *set*, *test*, *drain* and *revoke* have nothing to do.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.chat4all.secrets.plugins.module_utils.adoption import is_placeholder
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import checked_catalog
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
-from ansible_collections.chat4all.secrets.plugins.module_utils.jwt import SYMMETRIC, policy_of
+from ansible_collections.chat4all.secrets.plugins.module_utils.jwt import SYMMETRIC, Policy, policy_of
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import boot_seconds
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_keys, jwt_schedule, report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, now
@@ -37,6 +38,20 @@ CHANGED = {
 }
 ENDED = {"introduce": "INTRODUCED", "promote": "PROMOTED", "retire": "RETIRED", EMERGENCY: "REPLACED"}
 SECRET_PARTS = ("key", "secondary")
+# Seconds that may pass between a look at a host's clock and one at ours.
+CLOCK_SLACK = 60
+
+
+# What a play may ask of signing keys.
+JWT_OPTIONS: dict[str, Any] = {
+    "type": "dict",
+    "default": {},
+    "options": {
+        "phase": {"type": "str", "choices": ["", *jwt_schedule.PHASES], "default": ""},
+        "emergency": {"type": "bool", "default": False},
+        "accept_invalid_tokens": {"type": "bool", "default": False},
+    },
+}
 
 
 def phase_services(place: Mapping[str, Any], phase: str) -> list[str]:
@@ -58,9 +73,25 @@ def roll_out_order(place: Mapping[str, Any], phase: str) -> tuple[list[str], lis
     return (signing, others) if phase == "promote" else (others, signing)
 
 
+def policy_in(deployment: Deployment, name: str) -> Policy:
+    """Return the policy of a key of a deployment; raises for a catalog that cannot be meant."""
+    return policy_of(name, checked_catalog(deployment.arguments["catalog"])[name])
+
+
 def drifted(deployment: Deployment, facts: dict[str, Any], entry: Mapping[str, Any]) -> list[str]:
     """Return the hosts whose ``.env`` holds other keys than the store."""
     return [host.name for host, place in deployment.places(facts) if not deployment.published(facts, entry, place)]
+
+
+def other_algorithm(facts: dict[str, Any], entry: Mapping[str, Any]) -> str:
+    """Return what is wrong where the key in use is a shared one and the catalog wants a pair, or the other way round."""
+    algorithm = entry["current"].get("algorithm", facts["algorithm"])
+    if (algorithm in SYMMETRIC) == (facts["algorithm"] in SYMMETRIC):
+        return ""
+    return (
+        f"secrets_catalog.{facts['name']}.algorithm: the key in use is one for {algorithm}; keep that, and make the other "
+        "algorithm an entry of its own"
+    )
 
 
 def spare_key(algorithm: str, date: str) -> dict[str, str]:
@@ -86,7 +117,9 @@ def first_entry(facts: dict[str, Any], found: Mapping[str, str]) -> dict[str, An
         return entry
     try:
         document = found.get(variables.get("jwks", ""), "")
-        kid = found.get(variables.get("kid", ""), "")
+        # Of several hosts the first need not be one that signs.
+        ids = [place["variables"]["kid"] for place in facts["places"] if "kid" in place["variables"]]
+        kid = found.get(ids[0], "") if ids else ""
         current = {**jwt_keys.imported(given, algorithm, document, kid), "created": date, "imported": True}
         beside = jwt_keys.others(given, algorithm, document)
     except SecretsError as error:
@@ -108,9 +141,10 @@ def first_entry(facts: dict[str, Any], found: Mapping[str, str]) -> dict[str, An
 class JwtRotation(Rotation):
     """One phase of one signing key."""
 
-    def __init__(self, deployment: Deployment, name: str, arguments: dict[str, Any]) -> None:
-        super().__init__(deployment, name, arguments)
-        self.policy = policy_of(name, checked_catalog(deployment.arguments["catalog"])[name])
+    @property
+    def policy(self) -> Policy:
+        """The policy that the catalog declares."""
+        return policy_in(self.deployment, self.name)
 
     @property
     def phase(self) -> str:
@@ -127,10 +161,23 @@ class JwtRotation(Rotation):
     def log_in(self, facts: dict[str, Any], entry: dict[str, Any], *labels: str, **arguments: Any) -> dict[str, Any]:
         return untested(entry, *labels)
 
+    def records(self, *steps: str, state: str = "done", slot: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        phase = self.opened.get("jwt_phase")
+        rows = super().records(*steps, state=state, slot=slot)
+        return [{**row, "phase": phase} for row in rows] if phase else rows
+
     # -- open
 
+    @property
+    def _forced(self) -> str:
+        """The phase that the user wants now; empty where the dates decide."""
+        given = self.arguments["jwt"]
+        return EMERGENCY if given.get("emergency") else given.get("phase") or ""
+
     def check_options(self) -> None:
-        return
+        given = self.arguments["jwt"]
+        if given.get("emergency") and given.get("phase"):
+            raise SecretsError(f"{self.name}: emergency replaces the key at once, without phases; leave jwt_phase out")
 
     def open(self) -> dict[str, Any]:
         """Find the one phase that is due, look at everything and touch nothing; take the lock."""
@@ -145,11 +192,15 @@ class JwtRotation(Rotation):
         if purpose == "revoke":
             deployment.line("open", f"{self.name}: an old key is ended by rotate-jwt.yml; " + self._next(entry))
             return {"changed": False, "phase": "new"}
-        left = "" if target else record_of(self.name, memory).get("rotation", "")
-        if left and (left == entry.get("ended") or purpose == "abort"):
-            self._end_lock(left)
-            deployment.line("open", f"{left} had ended, save for its lock, which ends now")
-            return {"changed": False, "phase": "ended"}
+        left = {} if target else record_of(self.name, memory)
+        finished = bool(left) and left["rotation"] == entry.get("ended")
+        if finished or (left and purpose == "abort"):
+            self._end_lock(left, finished)
+            deployment.line("open", f"{left['rotation']} had ended, save for its lock, which ends now")
+            wanted = "" if purpose == "abort" else self._forced
+            if not wanted or wanted == EMERGENCY == left.get("phase"):
+                return {"changed": False, "phase": "ended"}
+            left = {}
         phase = self._choose(entry, target, purpose)
         if not phase:
             if left:
@@ -163,8 +214,10 @@ class JwtRotation(Rotation):
             "began": boot_seconds(),
             "jwt_phase": phase,
         }
+        if purpose != "abort" and phase != EMERGENCY:
+            self._check_clocks(memory["clocks"])
         if not deployment.check_mode:
-            record = {"credential": self.name, "rotation": self.id}
+            record = {"credential": self.name, "rotation": self.id, "phase": phase}
             ledger = self.records("open", state="resumed") if held else []
             take_lock = self.arguments["take_lock"]
             memory = deployment.take(self.holder, not held, take_lock=take_lock, record=record, ledger=ledger)
@@ -177,8 +230,7 @@ class JwtRotation(Rotation):
             raise
 
     def _choose(self, entry: dict[str, Any], target: dict[str, Any], purpose: str) -> str:
-        given = self.arguments["jwt"]
-        forced = EMERGENCY if given.get("emergency") else given.get("phase") or ""
+        forced = self._forced
         if purpose == "abort":
             if not target:
                 raise SecretsError(f"{self.name}: there is nothing to go back from; status.yml shows where it stands")
@@ -189,40 +241,60 @@ class JwtRotation(Rotation):
             )
         if forced == EMERGENCY or target:
             return forced or str(target["phase"])
-        return jwt_schedule.chosen(entry, self.policy, now(), forced, bool(given.get("accept_invalid_tokens")))
+        accept = bool(self.arguments["jwt"].get("accept_invalid_tokens"))
+        return jwt_schedule.chosen(entry, self.policy, now(), forced, accept)
+
+    def _check_clocks(self, clocks: dict[str, dict[str, float]]) -> None:
+        """Refuse to go by a clock that is wrong: by its dates live tokens would become invalid."""
+        for host, clock in clocks.items():
+            apart = abs(clock["wall"] - time.time())
+            if apart > self.policy.skew.total_seconds() + CLOCK_SLACK:
+                raise SecretsError(
+                    f"{self.name}: the clocks of {host} and of this machine are {report.duration(apart)} apart, and the "
+                    "phases go by dates; set the one that is wrong"
+                )
 
     def _next(self, entry: dict[str, Any]) -> str:
         step = jwt_schedule.next_step(entry, self.policy)
         return f"next: {step.phase} from {date_of(step.due)}"
 
-    def _end_lock(self, rotation: str) -> None:
+    def _end_lock(self, left: dict[str, Any], finished: bool = False) -> None:
         """End what a run has left that died between its last change of the store and the end of its lock."""
-        self.opened = {"rotation": rotation}
+        self.opened = {"rotation": left["rotation"], "jwt_phase": left.get("phase", "")}
         if self.deployment.check_mode:
             return
         self.deployment.take(self.holder, take_lock=self.arguments["take_lock"])
-        aborted = self.arguments["purpose"] == "abort"
-        self._release(self.records("back" if aborted else "finish"), "aborted" if aborted else "ok")
+        # One that had finished cannot have gone back; one without a step had not begun.
+        rows = ["finish"] if finished else ["back"] if left.get("step") else []
+        aborted = self.arguments["purpose"] == "abort" and not finished
+        self._release(self.records(*rows), "aborted" if aborted else "ok")
 
     def _look_at(self, entry: dict[str, Any], resuming: bool, unfinished: dict[str, Any]) -> dict[str, Any]:
         deployment = self.deployment
         info = deployment.catalog_info([self.name], fingerprint_key=deployment.store.fingerprint_key.hex())
         facts = self.opened["facts"] = info["credentials"][self.name]
-        algorithm = entry["current"].get("algorithm", facts["algorithm"])
-        if (algorithm in SYMMETRIC) != (facts["algorithm"] in SYMMETRIC):
-            raise SecretsError(
-                f"secrets_catalog.{self.name}.algorithm: the key in use is one for {algorithm}; keep that, and make the "
-                "other algorithm an entry of its own"
-            )
+        problem = other_algorithm(facts, entry)
+        if problem:
+            raise SecretsError(problem)
+        for part in ("key", "jwks"):
+            if part in facts["variables"] and not any(place["used_by"][part] for place in facts["places"]):
+                variable = facts["variables"][part]
+                raise SecretsError(
+                    f"secrets_catalog.{self.name}.variables.{part}: no service on any host uses {variable}"
+                )
         elsewhere = drifted(deployment, facts, entry)
         if elsewhere:
             raise self._drift(sorted(facts["variables"].values()), elsewhere)
-        going_back = self.arguments["purpose"] == "abort" or (entry.get("target") or {}).get("direction") == "back"
-        going_back = going_back and resuming
-        if going_back or self.phase not in ("introduce", "promote"):
-            # Only where the second key is to verify what somebody signs, everybody has to see it.
-            plan = facts["plan"]
-            plan["refusals"] = [one for one in plan["refusals"] if one["kind"] != "secondary"]
+        # No way back that was begun leads to a key which is said to be compromised.
+        turned = (entry.get("target") or {}).get("direction") == "back" and self._forced != EMERGENCY
+        going_back = resuming and (turned or self.arguments["purpose"] == "abort")
+        # Only where the second key is to verify what somebody signs, everybody has to see it.
+        passed = "" if self.phase in ("introduce", "promote") and not going_back else "secondary"
+        facts["plan"]["refusals"] = [
+            {**one, "text": one["text"].partition(", or -e skip_service=")[0]}
+            for one in facts["plan"]["refusals"]
+            if one["kind"] != passed
+        ]
         self._refuse(facts, info, resuming=resuming or self.phase == EMERGENCY)
         invalid = jwt_schedule.lost(entry, self.policy, now(), self.phase)
         if deployment.check_mode:
@@ -231,7 +303,7 @@ class JwtRotation(Rotation):
                 for group in self._groups
             ]
             text = "the keys as they were before it" if going_back else self._effect(entry, invalid)
-            deployment.show(report.jwt_plan(facts, info["project"], deployment.host, self.phase, order, text))
+            deployment.show(report.jwt_plan(facts, info["project"], self.phase, order, text))
         else:
             if resuming:
                 where = unfinished.get("step", "create").replace("_", " ")
@@ -262,6 +334,8 @@ class JwtRotation(Rotation):
         entry, line = self.entry(), self.deployment.line
         target = entry.get("target") or {}
         if target.get("rotation") == self.id:
+            if target.get("direction"):
+                self.change(lambda stored: stored["target"].pop("direction"))
             line("create", "stored key reused")
             return {"changed": False}
         algorithm, date = self.facts["algorithm"], now().isoformat()
@@ -289,7 +363,7 @@ class JwtRotation(Rotation):
     def publish(self) -> dict[str, Any]:
         """Write the keys to .env together."""
         target = self.slot(self.entry(), "target")
-        results = self._publish_slots(target, ledger=self.records("create", "publish", slot=target["current"]))
+        results = self._publish_slots(target, ledger=self.records("create", "publish", slot=self._subject))
         changed = any(result["changed"] for result in results)
         what = "1 file" if len(results) == 1 else f"{len(results)} files"
         self.deployment.line("publish", what if changed else f"{what}, written before")
@@ -312,6 +386,13 @@ class JwtRotation(Rotation):
                 holder=self.holder,
                 **arguments,
             )
+
+    @property
+    def _subject(self) -> dict[str, Any]:
+        """The key that the phase is about, for the ledger: the one that begins or ends."""
+        entry = self.entry()
+        slots, label = entry["target"], {"introduce": "next", "retire": "previous"}.get(self.phase, "current")
+        return dict((entry if self.phase == "retire" else slots)[label])
 
     def roll_out(self) -> dict[str, Any]:
         """Replace the services that the phase concerns, in the order that follows from who signs."""
@@ -367,10 +448,11 @@ class JwtRotation(Rotation):
             stored.update(slots, ended=self.id)
 
         invalid = jwt_schedule.lost(self.entry(), self.policy, now(), self.phase)
+        done = self.records("roll_out", "finish", slot=self._subject)
         self.change(move)
         entry, deployment = self.entry(), self.deployment
         seconds, gaps = round(boot_seconds() - self.opened["began"], 1), self.arguments["rolled"].get("gaps", {})
-        self._release(self.records("roll_out", "finish", slot=entry["current"]), "ok", seconds=seconds, gaps=gaps)
+        self._release(done, "ok", seconds=seconds, gaps=gaps)
         count = sum(len(phase_services(place, self.phase)) for _host, place in deployment.places(self.facts))
         lines = [
             f"{count}/{count} services: {keys_in_use(entry)}   {self._next(entry)}",
@@ -403,7 +485,10 @@ class JwtRotation(Rotation):
                 details = [("Go back", report.command("abort", rotate=self.name) + " (to the compromised key)")]
             else:
                 self._go_back_to(entry, step)
-                working, rerun = f"working: {before}; no token was rejected for it", "tries again"
+                fate = (
+                    "the new key's tokens are rejected" if self.phase == EMERGENCY else "no token was rejected for it"
+                )
+                working, rerun = f"working: {before}; {fate}", "tries again"
         except SecretsError as error:
             aborting = False
             reason = f"{error.message} (going back after {step}: {reason})" if target else f"{reason}; {error.message}"
@@ -457,15 +542,18 @@ def state_of(
 ) -> str:
     """Return in words where a signing key stands, for ``status.yml``."""
     target, name = entry.get("target"), facts["name"]
+    problem = other_algorithm(facts, entry)
+    if problem:
+        return f"cannot be rotated: {problem}"
     if target:
-        way = "going back" if target.get("direction") == "back" else "services work"
+        way = "the compromised key may still be accepted" if target["phase"] == EMERGENCY else "services work"
+        way = "going back" if target.get("direction") == "back" else way
         onward = f"rerun goes on: rotate_jwt; abort -e rotate={name} goes back"
         return f"{target['phase']} unfinished at {record.get('step', 'create').replace('_', ' ')}; {way}; {onward}"
     if drifted(deployment, facts, entry):
         return "DRIFT: .env holds other keys than the store"
     fresh = [service for service in facts["consumers"] if service not in stale]
-    policy = policy_of(name, checked_catalog(deployment.arguments["catalog"])[name])
-    step = jwt_schedule.next_step(entry, policy)
+    step = jwt_schedule.next_step(entry, policy_in(deployment, name))
     days = (now() - step.due).days
     late = f", LATE by {days} days -> rotate_jwt, daily" if days >= LATE_DAYS else ""
     services = f"{len(fresh)}/{len(facts['consumers'])} services"

@@ -87,8 +87,16 @@ def lost(slots: Mapping[str, Any], policy: Policy, now: datetime, phase: str) ->
     """Return in words which live tokens a phase invalidates now; nothing where it invalidates none."""
     if phase == EMERGENCY:
         signers = [slots[label] for label in ("current", "previous") if slots.get(label)]
-        since = min(moment(slot["created"]) for slot in signers)
-        return f"all that were signed in the last {minutes(min(policy.token_life, now - since))}"
+        age = now - min(moment(slot["created"]) for slot in signers)
+        if any(slot.get("imported") for slot in signers):
+            # It was in use before the date that is known.
+            age = policy.token_life
+        text = f"all that were signed in the last {minutes(min(policy.token_life, age))}"
+        if policy.cache:
+            text += (
+                f", and the new key's for {minutes(policy.cache)} at verifiers that still use an older JWKS document"
+            )
+        return text
     step = next_step(slots, policy)
     if phase != step.phase or now >= step.safe:
         return ""

@@ -258,12 +258,14 @@ def webhook_summary(facts: dict[str, Any], title: str, outcome: dict[str, Any]) 
 
 
 def jwt_plan(
-    facts: dict[str, Any], project: dict[str, Any], host: str, phase: str, order: list[list[str]], effect: str
+    facts: dict[str, Any], project: dict[str, Any], phase: str, order: list[list[str]], effect: str
 ) -> list[str]:
     """Return the plan of one phase of a signing key; ``order``: the services in the groups that follow each other."""
     lines = _plan_title(f"{facts['name']} {phase}", project)
     rows = [lines, *field("effect", effect)]
-    rows += field("publish", f"{project['env_file']} on {host}: " + ", ".join(sorted(facts["variables"].values())))
+    for place in facts["places"]:
+        used = sorted(variable for part, variable in place["variables"].items() if place["used_by"][part])
+        rows += field("publish", f"{place['env_file']} on {place['host']}: {', '.join(used)}")
     rows.append("  roll out")
     number = 0
     for group in order:
@@ -278,7 +280,10 @@ def jwt_plan(
 def jwt_summary(head: str, seconds: float, gaps: dict[str, float], lines: list[str]) -> list[str]:
     """Return what one phase of a signing key ends with."""
     gap = ", ".join(f"{name} {duration(length)}" for name, length in gaps.items()) or "none"
-    return [f"{head}   {duration(seconds)}   gaps: {gap}", *(f"  {line}" for line in lines)]
+    rows = [f"{head}   {duration(seconds)}   gaps: {gap}"]
+    for text in lines:
+        rows += textwrap.wrap(f"  {text}", WIDTH, subsequent_indent="    ", break_on_hyphens=False)
+    return rows
 
 
 def stopped(name: str, step: str, reason: str, fields: Iterable[tuple[str, str]]) -> list[str]:

@@ -11,12 +11,14 @@ from types import SimpleNamespace
 
 import pytest
 from ansible.parsing.vault import VaultSecret
-from ansible_collections.chat4all.secrets.plugins.action.rotation_queue import check_emergency
+from ansible_collections.chat4all.secrets.plugins.action.rotation_queue import check_emergency, to_rotate
 from ansible_collections.chat4all.secrets.plugins.module_utils import catalog
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import checked_catalog
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.fingerprints import fingerprint
 from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import seal
+from ansible_collections.chat4all.secrets.plugins.module_utils.state import StateFile
+from ansible_collections.chat4all.secrets.plugins.modules.deployment_state import carry_out
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_keys, jwt_rotation
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.adopting import Adoption
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment
@@ -26,7 +28,18 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import i
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.serverless import rotation_of
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.status import Status
 
+STATE_OPTIONS = {
+    **dict.fromkeys(("rotation", "owner", "take_lock", "dead_owner", "store_id", "serial")),
+    "record": {},
+    "forget": True,
+    "outcome": {},
+    "ledger": [],
+}
 KEY, SECOND, JWKS, KID = "JWT_SIGNING_KEY", "JWT_SIGNING_KEY_SECONDARY", "JWT_JWKS", "JWT_KEY_ID"
+
+
+class Killed(BaseException):
+    """The end of a run that nobody sees coming."""
 
 
 class World:
@@ -34,8 +47,8 @@ class World:
 
     def __init__(self, tmp_path, env=None, uses=(KEY, SECOND), in_use=False, **entry):
         self.env, self.uses, self.in_use = {"SMTP": "mail-1", **(env or {})}, uses, in_use
-        self.lines, self.replaced, self.fails = [], [], ""
-        self.path = tmp_path / ".secrets-store.yml"
+        self.lines, self.replaced, self.fails, self.written = [], [], "", []
+        self.path, self.state_dir, self.clock_off = tmp_path / ".secrets-store.yml", tmp_path / "state", 0
         given = {"jwt": entry, "smtp": {"engine": "manual", "variables": {"secret": "SMTP"}}}
         self.catalog = checked_catalog(given)
         self.vault = [("default", VaultSecret(b"one"))]
@@ -62,17 +75,30 @@ class World:
     def module(self, name, **given):
         return getattr(self, name)(**given)
 
-    def deployment_state(self, action, **_given):
-        memory = {
-            "lock": None,
-            "record": {},
-            "records": [],
-            "outcomes": {},
-            "highest_serial": 0,
-            "took_over": None,
-            "clock": {},
-        }
-        return {**memory, "ledger": {"entries": 0, "problem": ""}}
+    def deployment_state(self, **given):
+        found = carry_out({**STATE_OPTIONS, **given, "path": str(self.state_dir)}, check_mode=False)
+        found["clock"]["wall"] += self.clock_off
+        return found
+
+    def ledger(self):
+        """What the ledger says last: step, phase and key."""
+        row = json.loads((self.state_dir / "ledger.jsonl").read_text().splitlines()[-1])
+        return row["step"], row.get("phase"), row.get("user")
+
+    def outcome(self):
+        return self.deployment.memory()["outcomes"]["jwt"]["result"]
+
+    def dies(self, *given, **jwt):
+        """A run that dies between its last change of the store and the end of its lock, for which nobody waits."""
+
+        def release(*_given, **_more):
+            raise Killed
+
+        self.deployment.release, before = release, self.deployment.release
+        with pytest.raises(Killed):
+            turn(self, *given, **jwt)
+        self.deployment.release = before
+        StateFile(str(self.state_dir)).update(lambda state: state.update(lease=None))
 
     def compose_rollout(self, services, fingerprints, mask_variables, progress, **_given):
         assert set(mask_variables) == {KEY, SECOND} and progress.startswith("/srv/app/.chat4all/runs/r-")
@@ -83,8 +109,9 @@ class World:
         self.replaced += services
         return {"changed": bool(services), "services": {name: {"gap_s": 0} for name in services}}
 
-    def env_file(self, values, **_given):
+    def env_file(self, values, ledger=(), **_given):
         self.env |= values
+        self.written += ledger
         return {"changed": False, "added": [], "updated": []}
 
     def catalog_info(self, fingerprint_key, seal_key=None, credentials=(), **_given):
@@ -109,7 +136,9 @@ class World:
 
     def provision(self, drift="refuse"):
         stored = Provisioning(self.deployment, {"drift": drift}).store()
-        Provisioning(self.deployment, {"drift": drift, "info": stored["info"]}).render()
+        rest = Provisioning(self.deployment, {"drift": drift, "info": stored["info"]})
+        rest.render()
+        rest.separate()
         return stored["changed"]
 
     def adopt(self, step="store", **arguments):
@@ -352,3 +381,130 @@ def test_what_a_lost_target_means_for_the_services(world):
         one = rotation_of(world.deployment, "jwt", {"opened": opened, "purpose": "rotate"})
         assert one.unreachable("roll_out", Unreachable("db1", "no route")) == "db1 unreachable: no route"
         assert text in " ".join(" ".join(world.lines).split())
+
+
+def test_a_compromised_key_dies_although_an_earlier_run_has_left_its_lock(world):
+    world.dies(phase="introduce")
+    before = dict(world.env)
+    assert turn(world, emergency=True)
+    assert not {before[KEY], before[SECOND]} & {world.env[KEY], world.env[SECOND]} and "next" not in world.entry
+
+
+def test_an_emergency_that_died_when_all_was_done_is_not_carried_out_twice(world):
+    world.dies(emergency=True)
+    key = world.env[KEY]
+    assert not turn(world, emergency=True) and world.env[KEY] == key == world.entry["current"]["password"]
+    assert world.ledger() == ("finish", "emergency", None) and world.outcome() == "ok"
+    # Somebody who says it again means it.
+    assert turn(world, emergency=True) and world.env[KEY] != key
+
+
+def test_a_forced_phase_is_carried_out_although_the_one_before_has_left_its_lock(world):
+    world.dies(phase="introduce")
+    assert not turn(world, phase="introduce") and "next" in world.entry
+    world.dies(phase="promote")
+    assert turn(world, phase="retire", accept_invalid_tokens=True) and "previous" not in world.entry
+
+
+def test_what_had_finished_is_not_said_to_have_gone_back(world):
+    world.dies(phase="introduce")
+    assert not turn(world, "abort") and "next" in world.entry
+    assert world.ledger()[:2] == ("finish", "introduce") and world.outcome() == "ok"
+
+
+def test_what_went_back_is_not_said_to_have_finished(world):
+    world.fails = "app does not come up"
+    world.dies(phase="introduce")
+    assert "target" not in world.entry and not turn(world)
+    assert world.ledger()[:2] == ("back", "introduce")
+
+
+def test_an_emergency_turns_a_way_back_to_the_compromised_key(world):
+    old, world.fails = world.env[KEY], "app does not come up"
+    assert not turn(world, emergency=True)
+    world.deployment.store.change(lambda stored: stored["jwt"]["target"].update(direction="back"))
+    new = world.entry["target"]["current"]["password"]
+    assert turn(world, emergency=True) and world.env[KEY] == new != old
+    assert world.entry["current"]["password"] == new and "target" not in world.entry
+
+
+def test_the_way_back_from_an_emergency_says_what_it_costs(world):
+    world.fails = "app does not come up"
+    assert not turn(world, emergency=True)
+    world.deployment.store.change(lambda stored: stored["jwt"]["target"].update(direction="back"))
+    turn(world)
+    said = " ".join(" ".join(world.lines).split())
+    assert "as before emergency; the new key's tokens are rejected" in said and "target" not in world.entry
+
+
+def test_the_ledger_names_the_phase_and_the_key_that_it_is_about(world):
+    first = world.entry["current"]["user"]
+    for phase in ("introduce", "promote", "retire"):
+        assert turn(world, phase=phase, accept_invalid_tokens=True)
+        about = first if phase == "retire" else world.entry.get("next", world.entry["current"])["user"]
+        assert {(row["phase"], row["user"]) for row in world.written} == {(phase, about)} and about
+        assert world.ledger() == ("finish", phase, about)
+        world.written.clear()
+
+
+def test_dates_are_not_gone_by_where_clocks_differ(world):
+    world.clock_off = 3600
+    with pytest.raises(SecretsError, match="jwt: the clocks of db1 and of this machine are 1 h 0 min apart"):
+        turn(world, phase="introduce")
+    assert not turn(world)  # nothing is due
+    assert turn(world, emergency=True)
+
+
+def test_what_is_asked_of_signing_keys_contradicts_nothing(world):
+    with pytest.raises(
+        SecretsError, match="jwt: emergency replaces the key at once, without phases; leave jwt_phase out"
+    ):
+        rotation_of(world.deployment, "jwt", {"jwt": {"emergency": True, "phase": "retire"}}).check_options()
+
+
+def test_a_value_taken_over_from_env_ends_what_was_unfinished(world):
+    world.fails = "app does not come up"
+    assert not turn(world, emergency=True)
+    assert world.deployment.memory()["records"]
+    world.env[KEY] = "n" * 64
+    assert world.adopt("accept", accept=["jwt"])
+    assert not world.deployment.memory()["records"] and "STOPPED" not in world.status()["jwt"]
+    assert world.ledger()[0] == "accept" and world.outcome() == "aborted"
+
+
+def test_what_may_not_be_skipped_is_not_said_to_be(world):
+    resolve = world.catalog_info
+
+    def sick(**given):
+        found = resolve(**given)
+        text = "app is unhealthy now; fix it, or -e skip_service=app (it stays stale)"
+        found["credentials"]["jwt"]["plan"]["refusals"] = [{"kind": "unhealthy", "text": text}]
+        return found
+
+    world.catalog_info = sick
+    with pytest.raises(SecretsError, match="^app is unhealthy now; fix it$"):
+        turn(world, phase="introduce")
+
+
+def test_another_kind_of_algorithm_is_told_before_a_phase_is_due(world):
+    world.uses = (KEY, JWKS)
+    world.catalog["jwt"]["algorithm"] = "ES256"
+    world.env[JWKS] = ""
+    state = world.status()["jwt"]
+    assert "cannot be rotated: secrets_catalog.jwt.algorithm: the key in use is one for HS256" in state
+
+
+def test_what_is_not_for_all_that_are_named_is_refused_before_any_is_touched(world):
+    def queued(*names, kind=None, **jwt):
+        given = {"catalog": world.catalog, "credentials": names, "kind": kind, "jwt": jwt}
+        return to_rotate(world.deployment, given)
+
+    with pytest.raises(SecretsError, match="^smtp: jwt_phase is for JWT signing keys alone; leave it out$"):
+        queued("jwt", "smtp", phase="introduce")
+    assert queued("jwt", "smtp", kind="jwt", phase="introduce") == ["jwt"]
+    assert queued("jwt", "smtp") == ["jwt", "smtp"]
+    with pytest.raises(SecretsError, match="^nothing of the kind jwt is among smtp; look at secrets_catalog$"):
+        queued("smtp", kind="jwt")
+    world.catalog["smtp"]["intervall"] = "1d"
+    with pytest.raises(SecretsError, match=r"^secrets_catalog\.smtp\.intervall: unknown key"):
+        queued("jwt", kind="jwt")

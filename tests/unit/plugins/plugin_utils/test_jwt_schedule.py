@@ -205,6 +205,11 @@ def test_an_emergency_drops_every_known_key_and_says_what_that_costs():
     policy = Policy(token_life=HOUR)
     assert "last 60 minutes" in lost(before, policy, START + DAY, jwt_schedule.EMERGENCY)
     assert "last 10 minutes" in lost(before, policy, START + timedelta(minutes=10), jwt_schedule.EMERGENCY)
+    # One that was in use before it was known may have signed all that lives.
+    imported = slots(current={"imported": True})
+    assert "last 60 minutes" in lost(imported, policy, START + timedelta(minutes=10), jwt_schedule.EMERGENCY)
+    cached = Policy(token_life=HOUR, cache=2 * HOUR)
+    assert "for 120 minutes at verifiers" in lost(before, cached, START + DAY, jwt_schedule.EMERGENCY)
 
 
 def test_a_policy_whose_phases_would_meet_is_refused():
