@@ -18,11 +18,14 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.chat4all.secrets.plugins.module_utils.adoption import weakness
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.generate import generate
 from ansible_collections.chat4all.secrets.plugins.module_utils.jwt import SYMMETRIC
 
 RSA_BITS = 3072
+# RFC 7518, 3.3.
+RSA_LEAST = 2048
 SLOTS = ("current", "next", "previous", "spare")
 # What ``.env`` may hold: the keys as they are, as a phase under way wants them, as one wanted them that was cut short.
 STATES = ("current", "target", "dropped")
@@ -53,13 +56,17 @@ def imported(text: str, algorithm: str, document: str = "", kid: str = "") -> di
     Its id stays: the one in ``document``, the JWKS document that verifiers have, or ``kid``, with which signers sign.
     """
     if algorithm in SYMMETRIC:
-        return {"user": f"k-{secrets.token_hex(4)}", "password": text, "algorithm": algorithm}
+        slot = {"user": f"k-{secrets.token_hex(4)}", "password": text, "algorithm": algorithm}
+        return {**slot, **({"weak": weak} if (weak := weakness(text)) else {})}
     jwk = public_jwk(text, algorithm)
     known = _keys_of(document)
     ids = [key.get("kid") for key in known if _is(key, jwk)]
     if known and not ids:
         raise SecretsError("the JWKS document beside it lacks its public key; put that in, or empty the variable")
-    return {"user": (ids and ids[0]) or kid or thumbprint(jwk), "password": text, "algorithm": algorithm}
+    slot = {"user": (ids and ids[0]) or kid or thumbprint(jwk), "password": text, "algorithm": algorithm}
+    # Four characters are three bytes.
+    bits = len(jwk.get("n", "")) * 6
+    return {**slot, **({"weak": f"has less than {RSA_LEAST} bits"} if 0 < bits < RSA_LEAST else {})}
 
 
 def others(text: str, algorithm: str, document: str) -> list[str]:

@@ -83,6 +83,12 @@ def drifted(deployment: Deployment, facts: dict[str, Any], entry: Mapping[str, A
     return [host.name for host, place in deployment.places(facts) if not deployment.published(facts, entry, place)]
 
 
+def about_weak(name: str, entry: Mapping[str, Any]) -> str:
+    """Return what is said of a key in use that others may know or find."""
+    at_once = report.command("rotate_jwt", rotate=name, emergency="true")
+    return f"{name}: its key {entry['current']['weak']}; rotate-jwt.yml begins to replace it now; at once: {at_once}"
+
+
 def other_algorithm(facts: dict[str, Any], entry: Mapping[str, Any]) -> str:
     """Return what is wrong where the key in use is a shared one and the catalog wants a pair, or the other way round."""
     algorithm = entry["current"].get("algorithm", facts["algorithm"])
@@ -557,4 +563,6 @@ def state_of(
     days = (now() - step.due).days
     late = f", LATE by {days} days -> rotate_jwt, daily" if days >= LATE_DAYS else ""
     services = f"{len(fresh)}/{len(facts['consumers'])} services"
+    weak = entry["current"].get("weak")
+    services += f"; its key {weak}" if weak else ""
     return f"{keys_in_use(entry)}; {services}; next: {step.phase} from {date_of(step.due)}{late}"

@@ -53,6 +53,8 @@ def next_step(slots: Mapping[str, Any], policy: Policy) -> Step:
         return Step("promote", max(introduced + policy.overlap - min(HOUR_OFF, policy.overlap / 2), safe), safe)
     created = moment(slots["current"]["created"])
     due = created + policy.interval - policy.overlap - LEAD
+    if slots["current"].get("weak"):
+        due = created
     return Step("introduce", due, created)
 
 

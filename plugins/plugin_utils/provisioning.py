@@ -128,6 +128,8 @@ class Provisioning:
             deployment.store.change(lambda credentials: credentials.update(update), beyond)
         for name in changed:
             deployment.line("store", f"{name}: {self._what(before[name], entries[name])}")
+            if jwt_keys.has_keys(info["credentials"][name]) and entries[name]["current"].get("weak"):
+                deployment.line("store", jwt_rotation.about_weak(name, entries[name]))
         replaced = [name for name in changed if before[name].get("current") != entries[name].get("current")]
         return {"changed": bool(changed), "info": info, "replaced": replaced}
 

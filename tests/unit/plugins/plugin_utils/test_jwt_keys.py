@@ -11,6 +11,8 @@ import pytest
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import ALGORITHMS
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_keys
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 KEY_PAIRS = [name for name in ALGORITHMS if name != "HS256"]
 SHARED = {"key": "JWT_SIGNING_KEY", "secondary": "JWT_SIGNING_KEY_SECONDARY"}
@@ -37,6 +39,22 @@ def test_pyjwt_verifies_by_the_document_what_it_signs_with_the_private_key(algor
         assert jwt.decode(token, document[one["user"]].key, [algorithm]) == {"sub": "x"}
     assert (found["JWT_SIGNING_KEY"], found["JWT_KEY_ID"]) == (old["password"], old["user"])
     assert "BEGIN PRIVATE KEY" in old["password"]
+
+
+def rsa_key(bits):
+    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    form = serialization.PrivateFormat.TraditionalOpenSSL
+    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
+
+
+def test_a_key_in_use_that_others_may_know_or_find_is_told():
+    assert jwt_keys.imported("generate_strong_key_here", "HS256")["weak"] == "is still a placeholder"
+    assert jwt_keys.imported("aaaaaaaaaaaa", "HS256")["weak"] == "is weak"
+    assert "weak" not in jwt_keys.imported("no hex, but long enough for this", "HS256")
+    assert jwt_keys.imported(rsa_key(1024), "RS256")["weak"] == "has less than 2048 bits"
+    # As others write it: PKCS #1, and lines that end as in DOS.
+    assert "weak" not in jwt_keys.imported(rsa_key(2048).replace("\n", "\r\n"), "RS256")
+    assert not any("weak" in jwt_keys.make(algorithm) for algorithm in ALGORITHMS)
 
 
 @pytest.mark.parametrize("algorithm", KEY_PAIRS)

@@ -508,3 +508,11 @@ def test_what_is_not_for_all_that_are_named_is_refused_before_any_is_touched(wor
     world.catalog["smtp"]["intervall"] = "1d"
     with pytest.raises(SecretsError, match=r"^secrets_catalog\.smtp\.intervall: unknown key"):
         queued("jwt", kind="jwt")
+
+
+def test_a_placeholder_in_use_is_told_and_replaced_by_the_next_run(tmp_path):
+    one = World(tmp_path, {KEY: "generate_strong_key_here"}, in_use=True)
+    assert one.provision()
+    assert "its key is still a placeholder; rotate-jwt.yml begins to replace it now" in one.lines[-2], one.lines
+    assert "its key is still a placeholder; next: introduce" in one.status()["jwt"]
+    assert turn(one) and "next" in one.entry

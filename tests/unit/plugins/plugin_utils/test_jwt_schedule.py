@@ -158,6 +158,12 @@ def test_without_missed_runs_each_phase_has_its_date():
     assert days == {"introduce": [82, 164], "promote": [89, 171], "retire": [92, 174]}
 
 
+def test_a_key_that_others_may_know_is_replaced_from_now_on():
+    weak = slots(current={"weak": "is still a placeholder"})
+    assert chosen(weak, Policy(), START) == "introduce"
+    assert chosen(slots(current={}), Policy(), START) == ""
+
+
 def slots(**labels):
     return {
         label: {"user": label, "password": label, "created": START.isoformat(), **dates}
