@@ -32,6 +32,7 @@ ALL_KEYS = ("engine", "interval", "priority", "variables", *OWN_KEYS)
 
 # Missed runs, and the day on which the next one falls, must not have the phases of two rotations meet.
 SPARE = timedelta(days=3)
+DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class Policy:
     skew: timedelta = timedelta(minutes=5)
     # How long a verifier may use a JWKS document that it has fetched before.
     cache: timedelta = timedelta(0)
+
+    @property
+    def wait(self) -> timedelta:
+        """How long a new key waits for its promotion where a run comes once a day."""
+        return max(self.overlap, self.cache + DAY)
 
     @property
     def outlives(self) -> timedelta:
@@ -71,9 +77,10 @@ def policy_of(name: str, entry: Mapping[str, Any]) -> Policy:
     policy = Policy(**given)
     if policy.cache > policy.overlap:
         raise SecretsError(f"secrets_catalog.{name}.overlap: must not be less than cache; raise it")
-    if policy.interval < 2 * policy.overlap + policy.outlives + SPARE:
+    if policy.interval < 2 * policy.wait + policy.outlives + SPARE:
         raise SecretsError(
-            f"secrets_catalog.{name}.interval: too short: needs twice the overlap, token_life, skew and 3 days at least"
+            f"secrets_catalog.{name}.interval: too short: needs twice the overlap (at least a day, and one more than "
+            "cache), token_life, skew and 3 days"
         )
     return policy
 

@@ -52,7 +52,7 @@ def next_step(slots: Mapping[str, Any], policy: Policy) -> Step:
         safe = introduced + policy.cache
         return Step("promote", max(introduced + policy.overlap - min(HOUR_OFF, policy.overlap / 2), safe), safe)
     created = moment(slots["current"]["created"])
-    due = created + policy.interval - policy.overlap - LEAD
+    due = created + policy.interval - policy.wait - LEAD
     if slots["current"].get("weak"):
         due = created
     return Step("introduce", due, created)

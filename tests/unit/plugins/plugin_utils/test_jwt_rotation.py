@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import json
+import random
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -19,7 +21,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.fingerprints impo
 from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import seal
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import StateFile
 from ansible_collections.chat4all.secrets.plugins.modules.deployment_state import carry_out
-from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_keys, jwt_rotation
+from ansible_collections.chat4all.secrets.plugins.plugin_utils import deployment, jwt_keys, jwt_rotation, provisioning
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.adopting import Adoption
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.hosts import Unreachable
@@ -516,3 +518,35 @@ def test_a_placeholder_in_use_is_told_and_replaced_by_the_next_run(tmp_path):
     assert "its key is still a placeholder; rotate-jwt.yml begins to replace it now" in one.lines[-2], one.lines
     assert "its key is still a placeholder; next: introduce" in one.status()["jwt"]
     assert turn(one) and "next" in one.entry
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_run_after_run_for_400_days_each_does_one_phase_at_most_and_no_key_ends_before_its_tokens(
+    tmp_path, monkeypatch, seed
+):
+    """The runs themselves, a day apart, some missed for up to ten days; one in five that has something to do fails."""
+    chance, clock = random.Random(seed), [datetime(2026, 1, 1, 3, tzinfo=UTC)]
+    for module in (deployment, jwt_rotation, provisioning):
+        monkeypatch.setattr(module, "now", lambda: clock[0])
+    one = World(tmp_path, interval="90d", token_life="2d")
+    one.provision()
+    signed, missed, phases = {}, 0, []
+    for _day in range(400):
+        clock[0] += timedelta(days=1)
+        before = (one.env[KEY], one.env[SECOND])
+        signed[before[0]] = clock[0]
+        missed = missed - 1 if missed else chance.randint(1, 10) * (chance.random() < 0.08)
+        if missed:
+            continue
+        one.lines.clear()
+        one.fails = "app does not come up" if chance.random() < 0.2 else ""
+        done = turn(one)
+        after = (one.env[KEY], one.env[SECOND])
+        words = [row.split()[0] for row in one.lines if row.split()[0] in jwt_rotation.ENDED.values()]
+        assert len(words) == done <= 1 and (done or after == before), one.lines
+        phases += words
+        # Nobody signs with what was not verified before, and who signed until now is verified still.
+        assert after[0] in before and before[0] in after
+        dropped = [signed[key] for key in before if key not in after and key in signed]
+        assert all(clock[0] - last >= timedelta(days=2) for last in dropped)
+    assert phases[:9] == ["INTRODUCED", "PROMOTED", "RETIRED"] * 3

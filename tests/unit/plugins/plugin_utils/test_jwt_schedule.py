@@ -114,10 +114,12 @@ class Simulation:
                 for begin, end, given in self.spans(name):
                     if key in (given["PRIMARY"], given.get("SECONDARY")):
                         continue
+                    # Who keeps a document for a while goes on without the keys of a later one.
+                    until = min(end, FOREVER - self.policy.cache) + self.policy.cache
                     # A token lives from its signature until its life and the clocks' difference are over.
                     for signed, stopped in spans:
                         lives = FOREVER if stopped == FOREVER else stopped + self.policy.outlives
-                        if signed < end and begin < lives:
+                        if signed < until and begin < lives:
                             bad.append((key, name, begin))
         return bad
 
@@ -126,6 +128,8 @@ POLICIES = [
     Policy(interval=timedelta(days=90)),
     Policy(interval=timedelta(days=60), overlap=timedelta(days=14), token_life=timedelta(days=20)),
     Policy(interval=timedelta(days=30), overlap=timedelta(days=3), token_life=timedelta(minutes=15), cache=DAY),
+    Policy(interval=timedelta(days=30), overlap=DAY, token_life=timedelta(minutes=15), cache=DAY),
+    Policy(interval=timedelta(days=20), overlap=timedelta(0), token_life=HOUR),
     Policy(),
 ]
 
