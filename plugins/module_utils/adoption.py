@@ -30,6 +30,7 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.compose import (
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import ENGINES, INIT_PREFIX, base_name, engine_of
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.files import read_plain_file
+from ansible_collections.chat4all.secrets.plugins.module_utils.jwt import DERIVED
 from ansible_collections.chat4all.secrets.plugins.module_utils.masking import LOGIN
 from ansible_collections.chat4all.secrets.plugins.module_utils.project_options import read_env
 
@@ -118,6 +119,20 @@ PLACEHOLDERS = re.compile(
 def is_placeholder(value: str) -> bool:
     """Tell whether a value is one that nobody meant to keep."""
     return bool(PLACEHOLDERS.match(value))
+
+
+def meant(present: Mapping[str, str], variables: Mapping[str, str], begun: bool) -> list[str]:
+    """Return the variables of an env file whose values somebody has meant; the others contradict no store.
+
+    Not meant is an empty JWKS document or key id, and, where no container has ever begun with it, whatever is empty or a
+    placeholder. ``present``: the values, of a URI its password.
+    """
+    derived = {variables.get(part) for part in DERIVED}
+    return [
+        name
+        for name, value in present.items()
+        if (value or name not in derived) and (begun or (value and not is_placeholder(value)))
+    ]
 
 
 def weakness(value: str) -> str:

@@ -26,6 +26,9 @@ SYMMETRIC = ("HS256",)
 VARIABLES = ENGINES[ENGINE].variables
 KEY_PAIR_VARIABLES = {"key": "JWT_SIGNING_KEY", "jwks": "JWT_JWKS", "kid": "JWT_KEY_ID"}
 
+# What follows from the keys.
+DERIVED = ("jwks", "kid")
+
 # The keys of a catalog entry that only this engine has, and those that it shares with others.
 OWN_KEYS = ("algorithm", "cache", "overlap", "signers", "skew", "token_life")
 ALL_KEYS = ("engine", "interval", "priority", "variables", *OWN_KEYS)

@@ -183,6 +183,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.chat4all.secrets.plugins.module_utils import catalog as catalog_facts
+from ansible_collections.chat4all.secrets.plugins.module_utils.adoption import meant
 from ansible_collections.chat4all.secrets.plugins.module_utils.api_tokens import with_ready_log
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Container, Project, by_address
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import (
@@ -298,9 +299,6 @@ def look_up(
             raise SecretsError(f"secrets_catalog.{name}.role: nobody knows it, as .env has no user; add role: NAME")
         if facts["service"]:
             facts["role"] = catalog_facts.role_of(facts, present, user)
-        # Of a URI the login alone is the credential's.
-        compared = {**present, **{variable: one.login for variable, one in logins.items()}}
-        facts["env"] = {"fingerprints": fingerprints(params["fingerprint_key"], compared)}
         # A service of that name on another host than the server's is something else.
         own = "" if (spread and away) or facts["address"] else facts["service"]
         if facts["address"]:
@@ -318,6 +316,12 @@ def look_up(
         if not facts["service"]:
             # Without a server, what runs is all that may know a value.
             facts["has_data"] = facts["in_use"]
+        begun = bool(facts["in_use"] or facts["address"] or (own and facts["has_data"]))
+        secrets = {**present, **{variable: one.password for variable, one in logins.items()}}
+        # Of a URI the login alone is the credential's.
+        compared = {**present, **{variable: one.login for variable, one in logins.items()}}
+        compared = {name: compared[name] for name in meant(secrets, facts["variables"], begun)}
+        facts["env"] = {"fingerprints": fingerprints(params["fingerprint_key"], compared)}
         facts["plan"] = catalog_facts.roll_out_plan(
             project,
             containers,

@@ -20,7 +20,7 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.chat4all.secrets.plugins.module_utils.adoption import is_placeholder
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import checked_catalog
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
-from ansible_collections.chat4all.secrets.plugins.module_utils.jwt import SYMMETRIC, Policy, policy_of
+from ansible_collections.chat4all.secrets.plugins.module_utils.jwt import DERIVED, SYMMETRIC, Policy, policy_of
 from ansible_collections.chat4all.secrets.plugins.module_utils.state import boot_seconds
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_keys, jwt_schedule, report
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import Deployment, now
@@ -130,6 +130,11 @@ def first_entry(facts: dict[str, Any], found: Mapping[str, str]) -> dict[str, An
         beside = jwt_keys.others(given, algorithm, document)
     except SecretsError as error:
         raise SecretsError(f"{facts['name']}: {variables['key']}: {error.message}") from None
+    if kid and kid != current["user"]:
+        raise SecretsError(
+            f"{facts['name']}: .env's {ids[0]} is {kid}, and the JWKS document has that key as {current['user']}; make them "
+            "the same"
+        )
     entry = {"engine": "jwt", "current": current}
     if document:
         entry["document"] = document
@@ -137,7 +142,9 @@ def first_entry(facts: dict[str, Any], found: Mapping[str, str]) -> dict[str, An
         # Their private keys are nobody's here: they are verified with until the last of their tokens is dead.
         entry["previous"] = {"user": beside[0], "password": "", "created": date, "imported": True, "replaced": date}
     second = found.get(variables.get("secondary", ""), "")
-    if second and second != given:
+    if second and second == given:
+        entry["spare"] = {"user": "spare", "password": second, "created": date}
+    elif second:
         # Whatever it is, a new one that was never promoted or an old one: nobody signs with it now.
         previous = {**jwt_keys.imported(second, algorithm), "created": date, "imported": True}
         entry["previous"] = {**previous, "replaced": date}
@@ -381,8 +388,11 @@ class JwtRotation(Rotation):
         writes = []
         for host, place in deployment.places(self.facts):
             values, known = jwt_keys.complete(place, slots), [jwt_keys.complete(place, one) for one in states]
+            # Nothing at all is nobody's document.
+            known.append({place["variables"][part]: "" for part in DERIVED if part in place["variables"]})
             fingerprints = {
-                variable: [deployment.store.fingerprint(one[variable]) for one in known] for variable in values
+                variable: [deployment.store.fingerprint(one[variable]) for one in known if variable in one]
+                for variable in values
             }
             writes.append((host, {"path": place["env_file"], "values": values, "replaces": fingerprints}))
         with self._naming_drift():

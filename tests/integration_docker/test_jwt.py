@@ -10,6 +10,8 @@ import time
 
 import jwt
 import pytest
+import yaml
+from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
 from outcome import check_unlocked, left_to_do
 from plays import Plays
 from stack import CONSUMERS
@@ -124,3 +126,25 @@ def test_what_would_invalidate_live_tokens_is_refused_and_a_compromised_key_dies
     claims = {"iss": "probe", "exp": int(time.time()) + 600}
     assert stack.judge([jwt.encode(claims, old, "HS256")] * 5) == {"rejected": 30}
     assert old not in stack.env().values()
+
+
+def test_a_copied_example_is_filled_before_anything_runs(tmp_path):
+    project = tmp_path / "project"
+    project.mkdir()
+    keys = {name: f"${{{name}:-}}" for name in ("JWT_SIGNING_KEY", "JWT_SIGNING_KEY_SECONDARY")}
+    login = {"POSTGRES_USER": "chat4all", "POSTGRES_PASSWORD": "${POSTGRES_PASSWORD}"}
+    services = {
+        "postgres": {"image": "chat4all-test/postgres:17", "environment": login},
+        "app": {"image": "chat4all-test/jwt:1", "environment": {**keys, **login}},
+    }
+    (project / "docker-compose.yml").write_text(yaml.safe_dump({"services": services}))
+    env = project / ".env"
+    env.touch(mode=0o600)
+    # The founding document's words.
+    env.write_text("POSTGRES_PASSWORD=change_me_in_production\nJWT_SIGNING_KEY=generate_strong_key_here\n")
+    plays = Plays(tmp_path / "inventory", project, secrets_catalog={"postgres": {}, "jwt": {}}, secrets_services={})
+    done = plays.run("provision.yml")
+    assert done.returncode == 0, done.stdout
+    slots = {name: one["current"]["password"] for name, one in plays.store()["secrets_credentials"].items()}
+    found = dotenv.values(env.read_text())
+    assert (found["JWT_SIGNING_KEY"], found["POSTGRES_PASSWORD"]) == (slots["jwt"], slots["postgres"])

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.chat4all.secrets.plugins.module_utils import adoption
-from ansible_collections.chat4all.secrets.plugins.module_utils.adoption import Place, Sources
+from ansible_collections.chat4all.secrets.plugins.module_utils.adoption import Place, Sources, meant
 from ansible_collections.chat4all.secrets.plugins.module_utils.compose import Service
 
 
@@ -181,3 +181,12 @@ def test_a_servers_own_copy_of_a_variable_is_that_variable(tmp_path):
     named_so = sources("x")
     assert named_so.place("postgres", "POSTGRES_PASSWORD") == Place("variable", "INIT_POSTGRES_PASSWORD")
     assert named_so.variables() == {"INIT_POSTGRES_PASSWORD"}
+
+
+def test_what_nobody_has_meant_contradicts_no_store():
+    variables = {"key": "KEY", "jwks": "DOCUMENT"}
+    present = {"KEY": "change_me", "DOCUMENT": "", "OTHER": "value"}
+    assert meant(present, variables, begun=False) == ["OTHER"]
+    # Once something runs with it, a placeholder is the value in use.
+    assert meant(present, variables, begun=True) == ["KEY", "OTHER"]
+    assert meant({"KEY": ""}, variables, begun=True) == ["KEY"]

@@ -15,6 +15,7 @@ import pytest
 from ansible.parsing.vault import VaultSecret
 from ansible_collections.chat4all.secrets.plugins.action.rotation_queue import check_emergency, to_rotate
 from ansible_collections.chat4all.secrets.plugins.module_utils import catalog
+from ansible_collections.chat4all.secrets.plugins.module_utils.adoption import meant
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import checked_catalog
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.fingerprints import fingerprint
@@ -127,7 +128,8 @@ class World:
             facts[name] = one = catalog.resolve(name, self.catalog[name], project)
             held = {variable: self.env[variable] for variable in one["variables"].values() if variable in self.env}
             key = bytes.fromhex(fingerprint_key)
-            one["env"] = {"fingerprints": {variable: fingerprint(key, value) for variable, value in held.items()}}
+            kept = meant(held, one["variables"], self.in_use)
+            one["env"] = {"fingerprints": {variable: fingerprint(key, held[variable]) for variable in kept}}
             one |= {"siblings": [], "has_data": True, "in_use": self.in_use}
             one["plan"] = {"waves": [], "refusals": one.get("objections", [])}
             found[name] = held
@@ -550,3 +552,36 @@ def test_run_after_run_for_400_days_each_does_one_phase_at_most_and_no_key_ends_
         dropped = [signed[key] for key in before if key not in after and key in signed]
         assert all(clock[0] - last >= timedelta(days=2) for last in dropped)
     assert phases[:9] == ["INTRODUCED", "PROMOTED", "RETIRED"] * 3
+
+
+@pytest.mark.parametrize("second", ["", "change_me", "generate_strong_key_here"])
+def test_a_copied_example_is_filled_where_nothing_runs(tmp_path, second):
+    one = World(tmp_path, {KEY: "generate_strong_key_here", SECOND: second})
+    assert one.provision() and len(one.env[KEY]) == len(one.env[SECOND]) == 64
+    assert not one.provision() and "DRIFT" not in one.status()["jwt"]
+
+
+def test_a_second_key_that_is_the_first_one_is_no_drift(tmp_path):
+    key = jwt_keys.make("HS256")["password"]
+    one = World(tmp_path, {KEY: key, SECOND: key}, in_use=True)
+    assert one.provision() and "DRIFT" not in one.status()["jwt"] and not one.provision()
+    assert turn(one, phase="introduce") and one.env[KEY] == key != one.env[SECOND]
+
+
+@pytest.mark.parametrize("empty", [JWKS, KID])
+def test_an_empty_document_or_id_is_filled(tmp_path, empty):
+    mine = pair()
+    env = {KEY: mine["password"], JWKS: jwt_keys.jwks(mine), KID: mine["user"]}
+    one = World(tmp_path, {**env, empty: ""}, uses=(KEY, JWKS, KID), in_use=True, algorithm="ES256")
+    assert one.adopt() and "DRIFT" not in one.status()["jwt"]
+    assert not one.provision() and one.env[KID] == mine["user"] and json.loads(one.env[JWKS])["keys"]
+
+
+def test_an_id_that_the_document_does_not_have_is_refused(tmp_path):
+    mine = pair()
+    env = {KEY: mine["password"], JWKS: jwt_keys.jwks(mine), KID: "theirs"}
+    one = World(tmp_path, env, uses=(KEY, JWKS, KID), in_use=True, algorithm="ES256")
+    with pytest.raises(
+        SecretsError, match=f"JWT_KEY_ID is theirs, and the JWKS document has that key as {mine['user']}"
+    ):
+        one.provision()
