@@ -6,8 +6,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import ssl
 import sys
 import time
+import urllib.request
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -22,9 +27,12 @@ from connectors import BOT, Connectors, new_token
 VARIABLES = {
     "telegram": "TELEGRAM_BOT_TOKEN",
     "whatsapp": "WHATSAPP_API_TOKEN",
+    "instagram": "INSTAGRAM_ACCESS_TOKEN",
     "telegram-webhook": "TELEGRAM_WEBHOOK_SECRET",
     "whatsapp-webhook": "WHATSAPP_WEBHOOK_VERIFY_TOKEN",
+    "instagram-webhook": "INSTAGRAM_VERIFY_TOKEN",
 }
+WEBHOOKS = [name for name in VARIABLES if name.endswith("-webhook")]
 
 
 @pytest.fixture(scope="module")
@@ -73,31 +81,82 @@ def everywhere(stack, plays, name) -> str:
     return deployed
 
 
+def wait_for(stack, **more) -> None:
+    """Wait until the platforms have counted as much more."""
+    begin = Counter(stack.control()["counts"])
+    wanted = {name: begin[name] + number for name, number in more.items()}
+    deadline = time.monotonic() + 60
+    while any(stack.control()["counts"].get(name, 0) < number for name, number in wanted.items()):
+        assert time.monotonic() < deadline, stack.control()["counts"]
+        time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def traffic(stack):
+    """Updates and challenges all the while; what is yielded has in the end how many were refused meanwhile."""
+    stack.control(send=True)
+    wait_for(stack, accepted=50, verified=50)
+    begin, refused = stack.control()["counts"], {}
+    try:
+        yield refused
+        wait_for(stack, accepted=50, verified=50)
+    finally:
+        end = stack.control(send=False)["counts"]
+        refused |= {name: end.get(name, 0) - begin.get(name, 0) for name in ("rejected", "unverified")}
+
+
+NONE = {"rejected": 0, "unverified": 0}
+
+
+def test_a_secret_that_is_changed_everywhere_at_once_is_refused_meanwhile(stack):
+    """The control: as the seed does it, in ``.env`` and at the services first, the platforms' own requests are refused."""
+    env = (stack.directory / ".env").read_text()
+    changed = env
+    for name in WEBHOOKS:
+        changed = changed.replace(stack.env()[VARIABLES[name]], "another")
+    stack.control(send=True)
+    try:
+        (stack.directory / ".env").write_text(changed)
+        stack.compose("up", "-d", timeout=60)
+        wait_for(stack, rejected=5, unverified=5)
+    finally:
+        (stack.directory / ".env").write_text(env)
+        stack.compose("up", "-d", timeout=60)
+        stack.control(send=False)
+
+
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
         ("", "WhatsApp rejects the new token"),
         ("rate limit", "WhatsApp limits the rate of calls now; try again in 35 s"),
+        ("down", "WhatsApp answers with what is no JSON object (status 503)"),
+        ("malformed", "WhatsApp answers with what is no JSON object (status 200)"),
+        ("slow", "WhatsApp has not answered within 20 s"),
     ],
 )
 def test_nothing_begins_with_a_token_that_is_not_known_to_work(stack, plays, bring, fault, said):
     before, env = plays.store_path.read_bytes(), (stack.directory / ".env").read_bytes()
+    running = {name: stack.containers(name) for name in stack.consumers}
     stack.control(fault=fault)
     done = plays.run("rotate.yml", "-e", "rotate=whatsapp", *bring(whatsapp=new_token("whatsapp")))
     stack.control(fault="")
-    assert done.returncode != 0 and "STOPPED at open" in done.stdout, done.stdout
-    text = " ".join(done.stdout.split())
-    assert said in text and "Nothing was changed." in text, done.stdout
+    assert done.returncode != 0, done.stdout
+    lines = [line for line in done.stdout.splitlines() if "STOPPED at open" in line]
+    assert lines and all(said in line and "Nothing was changed." in line for line in lines), done.stdout
     assert plays.store_path.read_bytes() == before and (stack.directory / ".env").read_bytes() == env
+    assert {name: stack.containers(name) for name in stack.consumers} == running
+    with traffic(stack) as refused:
+        pass
+    assert refused == NONE
 
 
 def test_a_token_is_rotated_and_the_platform_confirms_the_old_ones_end(stack, plays, bring):
     old, new = everywhere(stack, plays, "whatsapp"), new_token("whatsapp")
     stack.control(whatsapp=new)
-    done = plays.run("rotate-tokens.yml", *bring(whatsapp=new), "-vvvv")
+    done = plays.run("rotate.yml", "-e", "rotate=whatsapp", *bring(whatsapp=new), "-vvvv")
     text = " ".join(done.stdout.split())
     assert done.returncode == 0 and "ROTATED whatsapp" in text, done.stdout
-    assert "telegram: no new token was brought; left as it is" in text
     assert "To do: revoke the old token of the system user" in text, done.stdout
     assert everywhere(stack, plays, "whatsapp") == new
     kept = b"".join(path.read_bytes() for path in (stack.directory / ".chat4all").rglob("*") if path.is_file())
@@ -116,50 +175,101 @@ def test_a_token_is_rotated_and_the_platform_confirms_the_old_ones_end(stack, pl
     assert status.returncode == 0 and "lock: none" in status.stdout, status.stdout
 
 
-def updates_flow(stack, more=50) -> None:
-    """Wait until as many further updates were taken."""
-    begin = stack.control()["counts"].get("accepted", 0)
-    deadline = time.monotonic() + 60
-    while stack.control()["counts"].get("accepted", 0) < begin + more:
-        assert time.monotonic() < deadline, stack.control()["counts"]
-        time.sleep(0.2)
+def test_instagrams_token_is_renewed_by_the_play_itself_once_it_is_a_day_old(stack, plays):
+    old = everywhere(stack, plays, "instagram")
+    stack.control(instagram=old, aged=False)
+    early = plays.run("rotate-tokens.yml")
+    text = " ".join(early.stdout.split())
+    assert early.returncode != 0 and "STOPPED instagram at create: Instagram answers 400, error 10" in text, (
+        early.stdout
+    )
+    assert "too young to be refreshed" in text and everywhere(stack, plays, "instagram") == old
+    stack.control(instagram=old, aged=True)
+    done = plays.run("rotate-tokens.yml", "-vvvv")
+    text = " ".join(done.stdout.split())
+    assert done.returncode == 0 and "renewed by Instagram, valid for 59 d 23 h; stored" in text, done.stdout
+    assert "telegram: no new token was brought; left as it is" in text
+    new = everywhere(stack, plays, "instagram")
+    # Nobody has to end the old one, which is valid until it runs out.
+    assert new != old and {old, new} <= set(stack.control()["instagram"])
+    assert not any(value in done.stdout for value in (old, new))
+    status = plays.run("status.yml")
+    assert status.returncode == 0, status.stdout
 
 
 def test_telegrams_old_token_is_dead_before_and_no_update_is_rejected(stack, plays, bring):
     """The connector was started again meanwhile: with the dead token it does not come up."""
     old, new = everywhere(stack, plays, "telegram"), new_token("telegram")
-    stack.control(send=True)
-    updates_flow(stack)
-    stack.control(bot=new)
-    stack.docker("restart", *stack.containers("telegram-connector"))
-    try:
+    with traffic(stack) as refused:
+        stack.control(bot=new)
+        stack.docker("restart", *stack.containers("telegram-connector"))
         done = plays.run("rotate.yml", "-e", "rotate=telegram", *bring(telegram=new))
         text = " ".join(done.stdout.split())
         assert done.returncode == 0 and "old token refused by Telegram" in text, done.stdout
-        updates_flow(stack)
-    finally:
-        counts = stack.control(send=False)["counts"]
     assert "Gap began when BotFather issued the new token" in text and "To do: nothing." in text, done.stdout
     assert everywhere(stack, plays, "telegram") == new != old
-    assert not counts.get("rejected"), counts
+    assert refused == NONE
 
 
 def test_a_webhooks_secret_changes_and_no_update_is_rejected(stack, plays):
-    old = everywhere(stack, plays, "telegram-webhook")
-    stack.control(send=True)
-    updates_flow(stack)
-    try:
-        done = plays.run("rotate.yml", "-e", "rotate=telegram-webhook,whatsapp-webhook", "-vvvv")
-        updates_flow(stack)
-    finally:
-        counts = stack.control(send=False)["counts"]
-    assert done.returncode == 0 and "no service accepts the old secret any more" in done.stdout, done.stdout
-    assert not counts.get("rejected"), counts
-    new = everywhere(stack, plays, "telegram-webhook")
-    known = stack.control()
-    assert known["secrets"][BOT] == new != old and len(new) == 36
-    assert known["verify_token"] == everywhere(stack, plays, "whatsapp-webhook")
-    assert not environment(stack, "telegram-connector")["TELEGRAM_WEBHOOK_SECRET_PREVIOUS"]
-    assert not any(value in done.stdout for value in (old, new, known["verify_token"]))
+    """The verify tokens are tried all the while, too, though the platforms themselves do so but once."""
+    old = {name: everywhere(stack, plays, name) for name in WEBHOOKS}
+    with traffic(stack) as refused:
+        done = plays.run("rotate.yml", "-e", f"rotate={','.join(WEBHOOKS)}", "-vvvv")
+        assert done.returncode == 0 and "no service accepts the old secret any more" in done.stdout, done.stdout
+    assert refused == NONE
+    new, known = {name: everywhere(stack, plays, name) for name in WEBHOOKS}, stack.control()
+    told = [known["secrets"][BOT], known["verify_token"], known["app_verify_token"]]
+    assert told == list(new.values()) and not set(told) & set(old.values()) and {len(one) for one in told} == {36}
+    for name in WEBHOOKS:
+        assert not environment(stack, name.replace("webhook", "connector"))[f"{VARIABLES[name]}_PREVIOUS"]
+    secret = {*old.values(), *told, stack.env()["INSTAGRAM_APP_SECRET"]}
+    assert not any(value in done.stdout for value in secret)
     status = plays.run("status.yml")
     assert status.returncode == 0 and "lock: none" in status.stdout, status.stdout
+
+
+def test_the_way_back_from_a_webhooks_secret_tells_the_platform_first(stack, plays):
+    """Telegram sends the new secret by then, and nobody knows: its answer was lost."""
+    old = everywhere(stack, plays, "telegram-webhook")
+    with traffic(stack) as refused:
+        stack.control(fault="lost reply")
+        lost = plays.run("rotate.yml", "-e", "rotate=telegram-webhook")
+        stack.control(fault="")
+        assert lost.returncode != 0 and "STOPPED  telegram-webhook at drain" in lost.stdout, lost.stdout
+        assert stack.control()["secrets"][BOT] != old
+        done = plays.run("abort.yml", "-e", "rotate=telegram-webhook")
+        assert done.returncode == 0 and "ABORTED" in done.stdout, done.stdout
+    assert refused == NONE
+    assert everywhere(stack, plays, "telegram-webhook") == old == stack.control()["secrets"][BOT]
+    assert not environment(stack, "telegram-connector")["TELEGRAM_WEBHOOK_SECRET_PREVIOUS"]
+
+
+def poll(stack, token) -> None:
+    """Ask for updates as the connector does."""
+    url = f"https://localhost:{stack.api_port}/telegram/bot{token}/getUpdates"
+    context = ssl.create_default_context(cafile=str(stack.ca))
+    request = urllib.request.Request(url, json.dumps({"timeout": 0.1}).encode(), {"Content-Type": "application/json"})
+    urllib.request.urlopen(request, timeout=5, context=context).close()
+
+
+def test_of_a_bot_that_polls_no_two_connectors_run_at_once(stack, plays, bring):
+    hook = {"bot": BOT, "url": stack.hook("telegram"), "secret": stack.env()["TELEGRAM_WEBHOOK_SECRET"]}
+    stack.control(webhook={"bot": BOT, "url": "", "secret": ""})
+    try:
+        stack.docker("restart", *stack.containers("telegram-connector"))
+        wait_for(stack, getUpdates=3)
+        poll(stack, stack.env()["TELEGRAM_BOT_TOKEN"])  # the control: two at once
+        wait_for(stack, getUpdates=2)
+        before = stack.control()["counts"]
+        assert before["conflicts"] == 1
+        new = new_token("telegram")
+        stack.control(bot=new)
+        done = plays.run("rotate-tokens.yml", *bring(telegram=new))
+        text = " ".join(done.stdout.split())
+        assert done.returncode == 0 and "gaps: telegram-connector" in text, done.stdout
+        wait_for(stack, getUpdates=2)
+        assert stack.control()["counts"]["conflicts"] == 1
+        assert everywhere(stack, plays, "telegram") == new
+    finally:
+        stack.control(webhook=hook)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The reference consumer as a connector: it calls its platform at its start, and takes what the platform sends to /webhook.
+"""The reference consumer as a connector: it calls its platform at its start, and takes what the platform sends to /webhook, or polls for it.
 
 A webhook's secret is accepted where it is that of the environment's variable or of the one with ``_PREVIOUS``.
 """
@@ -25,26 +25,39 @@ sys.path.insert(0, "/app")
 
 from consumer import DRAIN_SECONDS, PORT, Server, log
 
-PLATFORM = os.environ["PLATFORM"]  # Telegram, WhatsApp
-TOKEN = os.environ["TELEGRAM_BOT_TOKEN" if PLATFORM == "Telegram" else "WHATSAPP_API_TOKEN"]
-SECRET = "TELEGRAM_WEBHOOK_SECRET" if PLATFORM == "Telegram" else "WHATSAPP_WEBHOOK_VERIFY_TOKEN"
-ACCEPTED = {value for value in (os.environ.get(SECRET), os.environ.get(f"{SECRET}_PREVIOUS")) if value}
-URLS = {
-    "Telegram": f"https://platform:8443/telegram/bot{TOKEN}/getMe",
-    "WhatsApp": f"https://platform:8443/graph/{os.environ.get('WHATSAPP_PHONE_NUMBER_ID')}",
+VARIABLES = {
+    "Telegram": ("TELEGRAM_BOT_TOKEN", "TELEGRAM_WEBHOOK_SECRET"),
+    "WhatsApp": ("WHATSAPP_API_TOKEN", "WHATSAPP_WEBHOOK_VERIFY_TOKEN"),
+    "Instagram": ("INSTAGRAM_ACCESS_TOKEN", "INSTAGRAM_VERIFY_TOKEN"),
 }
+PLATFORM = os.environ["PLATFORM"]
+TOKEN = os.environ[VARIABLES[PLATFORM][0]]
+SECRET = VARIABLES[PLATFORM][1]
+ACCEPTED = {value for value in (os.environ.get(SECRET), os.environ.get(f"{SECRET}_PREVIOUS")) if value}
+BOT = f"https://platform:8443/telegram/bot{TOKEN}"
+URLS = {
+    "Telegram": f"{BOT}/getMe",
+    "WhatsApp": f"https://platform:8443/graph/{os.environ.get('WHATSAPP_PHONE_NUMBER_ID')}",
+    "Instagram": "https://platform:8443/instagram/me",
+}
+CONTEXT = ssl.create_default_context(cafile="/platforms/ca.pem")
+POLL_SECONDS = 2
 DRAINING = threading.Event()
+
+
+def call() -> None:
+    request = urllib.request.Request(URLS[PLATFORM], headers={"Authorization": f"Bearer {TOKEN}"})
+    with urllib.request.urlopen(request, timeout=5, context=CONTEXT) as answer:
+        answer.read()
 
 
 def connect() -> None:
     """Call the platform as a connector does at its start; who is refused does not start."""
-    request = urllib.request.Request(URLS[PLATFORM], headers={"Authorization": f"Bearer {TOKEN}"})
-    context = ssl.create_default_context(cafile="/platforms/ca.pem")
     for _attempt in range(20):
         try:
-            with urllib.request.urlopen(request, timeout=5, context=context):
-                log("INFO", "Connector", f"Connected to {PLATFORM} API")
-                return
+            call()
+            log("INFO", "Connector", f"Connected to {PLATFORM} API")
+            return
         except urllib.error.HTTPError as error:
             log("ERROR", "Connector", f"{PLATFORM} API refused the token: {error.code}")
             sys.exit(1)
@@ -52,6 +65,23 @@ def connect() -> None:
             log("WARN", "Connector", f"{PLATFORM} API: {error}")
             time.sleep(1)
     sys.exit(1)
+
+
+def poll() -> None:
+    """Ask for updates for ever, as a bot without a webhook does."""
+    order = json.dumps({"timeout": POLL_SECONDS}).encode()
+    request = urllib.request.Request(f"{BOT}/getUpdates", order, {"Content-Type": "application/json"})
+    while not DRAINING.is_set():
+        try:
+            urllib.request.urlopen(request, timeout=5 + POLL_SECONDS, context=CONTEXT).close()
+        except OSError as error:
+            log("WARN", "Connector", f"Telegram API: {error}")
+            time.sleep(0.5)
+
+
+def polls() -> bool:
+    with urllib.request.urlopen(f"{BOT}/getWebhookInfo", timeout=5, context=CONTEXT) as answer:
+        return not json.loads(answer.read())["result"]["url"]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -90,6 +120,8 @@ def main() -> None:
     stop = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    if PLATFORM == "Telegram" and polls():
+        threading.Thread(target=poll, daemon=True).start()
     signal.sigwait(stop)
     DRAINING.set()
     time.sleep(DRAIN_SECONDS)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A stack of two connectors behind the proxy, with stand-ins of their platforms, which send updates to them."""
+"""A stack of three connectors behind the proxy, with stand-ins of their platforms, which send updates to them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ import certificates
 import yaml
 from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
 from stack import Stack, free_port, proxy_text
-from standins import ACCOUNT, NUMBER
+from standins import ACCOUNT, APP, NUMBER
 
 HERE = Path(__file__).resolve().parent
-CONSUMERS = ("telegram-connector", "whatsapp-connector")
+CONSUMERS = ("telegram-connector", "whatsapp-connector", "instagram-connector")
 BOT = "123456"
 
 
 def new_token(platform: str) -> str:
     """Return a token as that platform issues one."""
     random = secrets.token_hex(18)
-    return {"telegram": f"{BOT}:AA{random[:33]}", "whatsapp": f"EAAJ{random}"}[platform]
+    return {"telegram": f"{BOT}:AA{random[:33]}", "whatsapp": f"EAAJ{random}", "instagram": f"IGAA{random}"}[platform]
 
 
 class Connectors(Stack):
@@ -55,15 +55,21 @@ class Connectors(Stack):
                 "retries": 10,
             },
         }
-        both = {name: f"${{{name}:-}}" for name in ("TELEGRAM_WEBHOOK_SECRET", "TELEGRAM_WEBHOOK_SECRET_PREVIOUS")}
-        verify = ("WHATSAPP_WEBHOOK_VERIFY_TOKEN", "WHATSAPP_WEBHOOK_VERIFY_TOKEN_PREVIOUS")
+
+        def both(name: str) -> dict[str, str]:
+            return {variable: f"${{{variable}:-}}" for variable in (name, f"{name}_PREVIOUS")}
+
         server = ["python3", "-u", "/platforms/standins.py", "8443", "/platforms/server.pem", "/platforms/server.key"]
         return {
             "services": {
                 "platform": {**consumer, "entrypoint": server, "ports": [f"127.0.0.1:{self.api_port}:8443"]},
                 "telegram-connector": {
                     **connector,
-                    "environment": {"PLATFORM": "Telegram", "TELEGRAM_BOT_TOKEN": "${TELEGRAM_BOT_TOKEN}", **both},
+                    "environment": {
+                        "PLATFORM": "Telegram",
+                        "TELEGRAM_BOT_TOKEN": "${TELEGRAM_BOT_TOKEN}",
+                        **both("TELEGRAM_WEBHOOK_SECRET"),
+                    },
                 },
                 "whatsapp-connector": {
                     **connector,
@@ -71,7 +77,16 @@ class Connectors(Stack):
                         "PLATFORM": "WhatsApp",
                         "WHATSAPP_API_TOKEN": "${WHATSAPP_API_TOKEN}",
                         "WHATSAPP_PHONE_NUMBER_ID": "${WHATSAPP_PHONE_NUMBER_ID}",
-                        **{name: f"${{{name}:-}}" for name in verify},
+                        **both("WHATSAPP_WEBHOOK_VERIFY_TOKEN"),
+                    },
+                },
+                "instagram-connector": {
+                    **connector,
+                    "environment": {
+                        "PLATFORM": "Instagram",
+                        "INSTAGRAM_ACCESS_TOKEN": "${INSTAGRAM_ACCESS_TOKEN}",
+                        "INSTAGRAM_APP_SECRET": "${INSTAGRAM_APP_SECRET}",
+                        **both("INSTAGRAM_VERIFY_TOKEN"),
                     },
                 },
                 "proxy": {
@@ -103,17 +118,33 @@ class Connectors(Stack):
                 f"WHATSAPP_PHONE_NUMBER_ID={NUMBER}\n"
                 f"WHATSAPP_BUSINESS_ACCOUNT_ID={ACCOUNT}\n"
                 f"WHATSAPP_WEBHOOK_VERIFY_TOKEN={secrets.token_hex(16)}\n"
+                f"INSTAGRAM_ACCESS_TOKEN={new_token('instagram')}\n"
+                f"INSTAGRAM_APP_SECRET={secrets.token_hex(16)}\n"
+                f"INSTAGRAM_VERIFY_TOKEN={secrets.token_hex(16)}\n"
             )
 
     def up(self, timeout: float = 120) -> None:
         """Have the platforms know the tokens before the connectors call them, and the updates' way to the connectors."""
         self.compose("up", "-d", "platform", timeout=timeout)
         env = self.env()
-        self.control(bot=env["TELEGRAM_BOT_TOKEN"], whatsapp=env["WHATSAPP_API_TOKEN"])
-        hook = "http://proxy:8080/telegram-connector/webhook"
-        self.control(webhook={"bot": BOT, "url": hook, "secret": env["TELEGRAM_WEBHOOK_SECRET"]})
-        self.control(callback="http://proxy:8080/whatsapp-connector/webhook")
+        self.control(
+            bot=env["TELEGRAM_BOT_TOKEN"],
+            webhook={"bot": BOT, "url": self.hook("telegram"), "secret": env["TELEGRAM_WEBHOOK_SECRET"]},
+            whatsapp=env["WHATSAPP_API_TOKEN"],
+            callback=self.hook("whatsapp"),
+            verify_token=env["WHATSAPP_WEBHOOK_VERIFY_TOKEN"],
+            instagram=env["INSTAGRAM_ACCESS_TOKEN"],
+            app_secret=env["INSTAGRAM_APP_SECRET"],
+            app_callback=self.hook("instagram"),
+            app_verify_token=env["INSTAGRAM_VERIFY_TOKEN"],
+            fields=["messages"],
+        )
         super().up(timeout)
+
+    @staticmethod
+    def hook(platform: str) -> str:
+        """Return where a platform's updates go to."""
+        return f"http://proxy:8080/{platform}-connector/webhook"
 
     def env(self) -> dict[str, str]:
         return dotenv.values((self.directory / ".env").read_text())
@@ -134,10 +165,17 @@ class Connectors(Stack):
         raise AssertionError("not reached")
 
     def catalog(self) -> dict:
-        """Return the catalog's entries: the tokens and the webhooks' secrets of both platforms."""
-        apis = {"telegram": "telegram", "whatsapp": "graph"}
+        """Return the catalog's entries: the tokens and the webhooks' secrets of all platforms, and the app's secret."""
+
+        def at(path: str, **more: str) -> dict:
+            return {"api": f"https://localhost:{self.api_port}/{path}", "ca": str(self.ca), **more}
+
         return {
-            name + kind: {"api": f"https://localhost:{self.api_port}/{path}", "ca": str(self.ca)}
-            for name, path in apis.items()
-            for kind in ("", "-webhook")
+            "telegram": at("telegram"),
+            "telegram-webhook": at("telegram"),
+            "whatsapp": at("graph"),
+            "whatsapp-webhook": at("graph"),
+            "instagram": at("instagram"),
+            "instagram-webhook": at("graph", app_id=APP, token="instagram-app"),
+            "instagram-app": {"engine": "manual", "variables": {"secret": "INSTAGRAM_APP_SECRET"}},
         }

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import ssl
 import sys
 import threading
@@ -21,6 +22,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections import Counter
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -30,6 +32,16 @@ INSTAGRAM = "17841400000000001"
 APP = "1234567890"
 APP_SECRET = "0123456789abcdef0123456789abcdef"
 SENDS_EVERY = 0.02
+SETTABLE = {
+    "fault",
+    "refusing",
+    "callback",
+    "verify_token",
+    "app_callback",
+    "app_verify_token",
+    "app_secret",
+    "fields",
+}
 
 
 class Platforms:
@@ -43,8 +55,10 @@ class Platforms:
         self.bots: dict[str, dict[str, Any]] = {}
         self.whatsapp: set[str] = set()
         self.refusing = ""  # what Telegram says of an update that was refused after the secret has changed
-        self.callback = ""
-        self.verify_token = ""
+        # Of the business account (WhatsApp), and of the app's subscription to Instagram.
+        self.callback, self.verify_token = "", ""
+        self.app_callback, self.app_verify_token = "", ""
+        self.app_secret = APP_SECRET
         self.fields: list[str] = []  # of Instagram that the app is subscribed to
         self.instagram: dict[str, bool] = {}  # whether it is a day old
         self.counts: Counter[str] = Counter()
@@ -54,12 +68,10 @@ class Platforms:
 
     def control(self, order: dict[str, Any]) -> dict[str, Any]:
         with self.lock:
-            if "fault" in order:
-                self.fault = order["fault"]
             if "bot" in order:
                 # As BotFather: a new token ends the old one at once, and the webhook stays.
                 token = order["bot"]
-                bot = self.bots.setdefault(token.split(":")[0], {"webhook": {"url": ""}, "secret": ""})
+                bot = self.bots.setdefault(token.split(":")[0], {"webhook": {"url": ""}, "secret": "", "polls": 0})
                 bot["token"] = token
             if "webhook" in order:
                 bot = self.bots[order["webhook"]["bot"]]
@@ -68,8 +80,8 @@ class Platforms:
                 )
             if "whatsapp" in order:
                 self.whatsapp.add(order["whatsapp"])
-            if "callback" in order:
-                self.callback = order["callback"]
+            for name in SETTABLE & set(order):
+                setattr(self, name, order[name])
             if "instagram" in order:
                 self.instagram[order["instagram"]] = order.get("aged", True)
             if "revoke" in order:
@@ -81,12 +93,13 @@ class Platforms:
                 "counts": dict(self.counts),
                 "secrets": {name: bot["secret"] for name, bot in self.bots.items()},
                 "verify_token": self.verify_token,
+                "app_verify_token": self.app_verify_token,
                 "instagram": sorted(self.instagram),
             }
 
     # -- Telegram
 
-    def telegram(self, path: str, data: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def telegram(self, path: str, data: dict[str, Any], hung_up: Callable[[], bool]) -> tuple[int, dict[str, Any]]:
         token, _slash, method = path.removeprefix("bot").partition("/")
         bot = self.bots.get(token.split(":")[0])
         if not token.split(":")[0].isdecimal() or ":" not in token:
@@ -107,7 +120,29 @@ class Platforms:
                 kept |= {"last_error_date": int(time.time()), "last_error_message": self.refusing}
             bot.update(webhook={"url": data["url"], **kept}, secret=data.get("secret_token", ""))
             return 200, {"ok": True, "result": True, "description": "Webhook was set"}
+        if method == "getUpdates":
+            return self.get_updates(bot, data.get("timeout", 0), hung_up)
         return self.telegram_error(404, "Not Found")
+
+    def get_updates(
+        self, bot: dict[str, Any], seconds: float, hung_up: Callable[[], bool]
+    ) -> tuple[int, dict[str, Any]]:
+        """Answer a poll: of two at once, the first one ends with a conflict."""
+        if bot["webhook"]["url"]:
+            return self.telegram_error(409, "Conflict: can't use getUpdates method while webhook is active")
+        with self.lock:
+            bot["polls"] += 1
+            mine = bot["polls"]
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends and not hung_up():
+            if bot["polls"] != mine:
+                self.counts["conflicts"] += 1
+                return self.telegram_error(
+                    409,
+                    "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running",
+                )
+            time.sleep(0.02)
+        return 200, {"ok": True, "result": []}
 
     @staticmethod
     def telegram_error(code: int, text: str, **more: Any) -> tuple[int, dict[str, Any]]:
@@ -123,7 +158,7 @@ class Platforms:
     def graph(
         self, path: str, query: dict[str, str], data: dict[str, Any] | None, token: str
     ) -> tuple[int, dict[str, Any]]:
-        if path == f"{APP}/subscriptions" and token == f"{APP}|{APP_SECRET}":
+        if path == f"{APP}/subscriptions" and token == f"{APP}|{self.app_secret}":
             return self.subscriptions(data)
         if token not in self.whatsapp:
             return self.graph_error(
@@ -149,23 +184,34 @@ class Platforms:
             rows = [{"object": "page", "callback_url": "https://other.example.org", "fields": [{"name": "feed"}]}]
             if self.fields:
                 fields = [{"name": name, "version": "v23.0"} for name in self.fields]
-                rows.append({"object": "instagram", "callback_url": self.callback, "active": True, "fields": fields})
+                rows.append(
+                    {"object": "instagram", "callback_url": self.app_callback, "active": True, "fields": fields}
+                )
             return 200, {"data": rows}
         if not self.verified(data["callback_url"], data["verify_token"]):
             return self.graph_error(400, 2200, "Callback verification failed: HTTP Status Code = 403")
-        self.callback, self.verify_token = data["callback_url"], data["verify_token"]
+        self.app_callback, self.app_verify_token = data["callback_url"], data["verify_token"]
         self.fields = data["fields"].split(",")
         return 200, {"success": "true"}
 
-    @staticmethod
-    def verified(callback: str, verify_token: str) -> bool:
+    def verified(self, callback: str, verify_token: str) -> bool:
         """Ask the callback for the challenge, as the platform does before it believes in a subscription."""
+        try:
+            return self.try_callback(callback, verify_token)
+        except OSError:
+            return False
+
+    @staticmethod
+    def try_callback(callback: str, verify_token: str) -> bool:
+        """Tell whether the callback knows a verify token; raises OSError where it does not answer."""
         asked = {"hub.mode": "subscribe", "hub.challenge": "1158201444", "hub.verify_token": verify_token}
         try:
             with urllib.request.urlopen(f"{callback}?{urllib.parse.urlencode(asked)}", timeout=5) as answer:
                 return answer.read() == b"1158201444"
-        except OSError:
-            return False
+        except urllib.error.HTTPError as error:
+            if error.code == 403:
+                return False
+            raise
 
     def instagram_api(self, path: str, query: dict[str, str], token: str) -> tuple[int, dict[str, Any]]:
         token = token or query.get("access_token", "")
@@ -194,6 +240,17 @@ class Platforms:
             for bot in list(self.bots.values()):
                 if bot["webhook"]["url"]:
                     self.deliver(bot, number)
+            time.sleep(SENDS_EVERY)
+
+    def try_verify_tokens(self) -> None:
+        """Try the verify tokens at the webhooks for ever; the platforms themselves do so where a subscription is made."""
+        while True:
+            self.sending.wait()
+            for callback, known in ((self.callback, self.verify_token), (self.app_callback, self.app_verify_token)):
+                if callback and known:
+                    with contextlib.suppress(OSError):  # nobody is there: that says nothing of the token
+                        accepted = self.try_callback(callback, known)
+                        self.counts["verified" if accepted else "unverified"] += 1
             time.sleep(SENDS_EVERY)
 
     def deliver(self, bot: dict[str, Any], number: int) -> None:
@@ -231,14 +288,21 @@ def handler(platforms: Platforms) -> type[BaseHTTPRequestHandler]:
             if platform == "control":
                 platforms.counts["control"] += 1
                 self.reply(200, platforms.control(data or {}))
-            elif platforms.fault:
+            elif platforms.fault == "lost reply" and path.endswith("/setWebhook"):
+                platforms.telegram(path, data or {}, self.hung_up)
+                self.reply(503, b"<html>upstream unavailable</html>")
+            elif platforms.fault not in ("", "lost reply"):
                 self.misbehave(platforms.fault, platform)
             elif platform == "telegram":
-                self.reply(*platforms.telegram(path, data or {}))
+                self.reply(*platforms.telegram(path, data or {}, self.hung_up))
             elif platform == "instagram":
                 self.reply(*platforms.instagram_api(path, query, token))
             else:
                 self.reply(*platforms.graph(path, query, data, token))
+
+        def hung_up(self) -> bool:
+            """Tell whether the client has gone: it has nothing more to say while it waits."""
+            return bool(select.select([self.connection], [], [], 0)[0])
 
         def misbehave(self, fault: str, platform: str) -> None:
             if fault == "rate limit" and platform == "telegram":
@@ -274,7 +338,9 @@ def handler(platforms: Platforms) -> type[BaseHTTPRequestHandler]:
             elif fault == "drip":
                 self.drip()
             else:
-                time.sleep(3)
+                ends = time.monotonic() + 60
+                while time.monotonic() < ends and not self.hung_up():
+                    time.sleep(0.1)
 
         def drip(self) -> None:
             with contextlib.suppress(OSError):
@@ -317,7 +383,8 @@ class Server(ThreadingHTTPServer):
 def main() -> None:
     port, chain, key = sys.argv[1:]
     platforms = Platforms()
-    threading.Thread(target=platforms.send, daemon=True).start()
+    for work in (platforms.send, platforms.try_verify_tokens):
+        threading.Thread(target=work, daemon=True).start()
     Server(("", int(port)), platforms, chain, key).serve_forever()
 
 

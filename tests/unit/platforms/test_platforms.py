@@ -210,11 +210,11 @@ def test_instagrams_subscription_stays_what_it_is_but_for_the_verify_token(platf
     connection = connect(platforms, "whatsapp")
     with pytest.raises(Unclear, match="has no subscription of the app 1234567890 to instagram"):
         graph.set_instagram_verify_token(connection, APP, APP_SECRET, "right")
-    platforms.know.callback, platforms.know.fields = callback, ["messages", "comments"]
+    platforms.know.control({"app_callback": callback, "fields": ["messages", "comments"]})
     with pytest.raises(Unclear, match="Callback verification failed"):
         graph.set_instagram_verify_token(connection, APP, APP_SECRET, "wrong")
     graph.set_instagram_verify_token(connection, APP, APP_SECRET, "right")
-    assert (platforms.know.verify_token, platforms.know.callback) == ("right", callback)
+    assert (platforms.know.app_verify_token, platforms.know.app_callback) == ("right", callback)
     assert platforms.know.fields == ["messages", "comments"]
     with pytest.raises(Unclear, match="does not accept the token") as refused:
         graph.set_instagram_verify_token(connection, APP, APP_SECRET[:-1] + "0", "right")
