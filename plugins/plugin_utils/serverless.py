@@ -331,8 +331,9 @@ class TokenRotation(ManualRotation):
             if login["status"] == "accepted" and self.arguments["confirmed"] and not platform.renews:
                 raise SecretsError(f"{self.name}: {platform.title} still accepts the old token; {self.todo(old)}")
             renewing = platform.renews and self.arguments["purpose"] == "rotate"
-            if login["status"] == "rejected" or renewing:
-                # The platform's own word is worth more than a person's; what was renewed runs out by itself.
+            if login["status"] == "rejected" or renewing or platform.single:
+                # The platform's own word is worth more than a person's; what was renewed runs out by itself, and one of
+                # two tokens of which only one can be valid is dead.
                 self.arguments["confirmed"] = True
             if not self.arguments["confirmed"] and login["status"] == "unknown":
                 deployment.line(
@@ -347,6 +348,9 @@ class TokenRotation(ManualRotation):
         return f"have a new one issued, and bring it: rotate -e rotate={self.name} -e @FILE"
 
     def todo(self, old: dict[str, Any]) -> str:
+        if self.platform.single:
+            # Nothing is to be done at the platform: to revoke once more would end the new token.
+            return f"see the old token refused, which issuing the new one has ended: revoke -e revoke={self.name}"
         return f"{self._by(old)}, then: revoke -e revoke={self.name}"
 
     def _by(self, old: dict[str, Any]) -> str:
@@ -392,7 +396,7 @@ class TokenRotation(ManualRotation):
 
     def _is_ended(self, heard: Mapping[str, str]) -> bool:
         """Tell whether the current token is dead, by what the platform has said of it, or of a bot's only other one."""
-        alone = self.facts["engine"] == "telegram" and heard.get("pending") == "accepted"
+        alone = self.platform.single and heard.get("pending") == "accepted"
         return heard.get("current") == "rejected" or alone
 
     def _has_no_way_back(self, logins: dict[str, Any], facts: dict[str, Any]) -> bool:
@@ -414,14 +418,14 @@ class TokenRotation(ManualRotation):
         if platform.renews and not self._given():
             value = f"{platform.title} renews the present token; the new one is stored, then tried"
         effect = "none: both tokens are valid until the old one is ended"
-        if facts["engine"] == "telegram":
+        if platform.single:
             effect = (
                 "a bot has one token: the old one is dead from BotFather's /revoke on, before this run, so the bot is"
             )
             effect += " without a valid token from then until its services are replaced"
         elif current["status"] == "rejected":
             effect = f"{platform.title} rejects the present token already: calls fail until the services are replaced"
-        by_hand = "none      the old token is dead" if facts["engine"] == "telegram" else self._to_end(entry)
+        by_hand = "none      the old token is dead" if platform.single else self._to_end(entry)
         return {"value": value, "effect": effect, "by_hand": by_hand}
 
     def _greeting(self, user: str, accepted: bool) -> str:
@@ -544,7 +548,7 @@ class TokenRotation(ManualRotation):
         entry = self.entry()
         same = self.slot(entry, "pending")["password"] == entry["current"]["password"]
         # Telegram's old token is dead by now, or whoever brought the new one has ended the old one already.
-        if same or self._ask(entry, "current")["status"] == "rejected":
+        if same or self.platform.single or self._ask(entry, "current")["status"] == "rejected":
             return ""
         if not self.platform.renews:
             return super()._revoke_after()
@@ -564,6 +568,8 @@ class TokenRotation(ManualRotation):
             login = self._ask(entry, "previous")
             if login["status"] == "rejected":
                 how, text = "done", f"old token refused by {title}"
+            elif self.platform.single and self._ask(entry, "current")["status"] == "accepted":
+                how, text = "ended by the new one", f"{title} accepts the new token, so the old one is dead"
             elif self.platform.renews and self.opened["purpose"] == "rotate":
                 how, text = "left to run out", f"{title} lets the old token run out by itself"
             elif not self.arguments["confirmed"]:

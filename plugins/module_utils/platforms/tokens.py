@@ -35,6 +35,8 @@ class Platform:
     settings: Mapping[str, str] = field(default_factory=dict)
     # Whether the API makes a new token of the old one.
     renews: bool = False
+    # Whether there is one token at a time: who issues a new one has ended the old one.
+    single: bool = False
 
 
 PLATFORMS = {
@@ -52,6 +54,7 @@ PLATFORMS = {
         ending="end the old token with BotFather's /revoke",
         ready_log="Connected to Telegram API",
         grace=0,
+        single=True,
     ),
     "instagram": Platform(
         title="Instagram",

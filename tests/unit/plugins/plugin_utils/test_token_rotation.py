@@ -200,6 +200,27 @@ def test_an_old_token_that_the_platform_refuses_ends_in_the_same_run():
     assert [note["step"] for note in seen.notes] == ["drain", "finish", "revoke"]
 
 
+def test_nobody_is_told_to_revoke_once_more_what_a_new_token_has_ended():
+    """BotFather's /revoke would end the new token: of two tokens of a bot one is valid."""
+    says = {OLD["telegram"]: UNKNOWN}
+    rotation, seen, done = finished("telegram", says)
+    assert done["revoke"] and "revoke_after" not in seen.stored["previous"]
+    status = rotation.todo(seen.stored["previous"])
+    assert status == "see the old token refused, which issuing the new one has ended: revoke -e revoke=telegram"
+    rotation.revoke()
+    assert seen.stored["previous"]["revoked"] and "accepts the new token, so the old one is dead" in seen.lines[-1]
+    assert seen.notes[-1]["state"] == "ended by the new one"
+
+
+def test_where_telegram_cannot_be_asked_the_end_of_the_old_token_is_left_to_the_next_run(monkeypatch):
+    both = {OLD["telegram"]: UNKNOWN, NEW["telegram"]: UNKNOWN}
+    rotation, seen, _done = finished("telegram", both)
+    with pytest.raises(SecretsError, match="the old token: The platform limits the rate of calls"):
+        rotation.revoke()
+    monkeypatch.setattr(Rotation, "open", lambda self: {"phase": "revoke"})
+    assert token("telegram", both, entry=seen.stored)[0].open()["phase"] == "revoke"
+
+
 @pytest.mark.parametrize("answer", [accepted("whatsapp"), UNKNOWN])
 def test_an_old_token_that_is_not_refused_waits_for_a_person(answer):
     rotation, seen, done = finished("whatsapp", {OLD["whatsapp"]: answer})
