@@ -184,11 +184,19 @@ def _setting(variable: str, consumers: list[str], project: Project) -> str:
     return next((value for value in found if value), "")
 
 
+def ready_log(found: Mapping[str, Any], service: str) -> str:
+    """Return what the log of a consumer has to say by default: that of a connector, which is named after its platform.
+
+    Others may have the token without connecting; what shows that they work is what shows it of any service.
+    """
+    return str(found.get("ready_log", "")) if found["engine"] in service.lower() else ""
+
+
 def with_ready_log(services: Mapping[str, ServiceOptions], found: Mapping[str, Any]) -> dict[str, ServiceOptions]:
-    """Return the exceptions for services, with the platform's ``ready_log`` for consumers that have none."""
-    ready = found.get("ready_log")
-    if not ready:
-        return dict(services)
-    own = {name: services.get(name, ServiceOptions()) for name in found["consumers"]}
-    default = {name: dataclasses.replace(given, ready_log=given.ready_log or ready) for name, given in own.items()}
+    """Return the exceptions for services, with the platform's ``ready_log`` for connectors that have none."""
+    own = {name: services.get(name, ServiceOptions()) for name in found["consumers"] if ready_log(found, name)}
+    default = {
+        name: dataclasses.replace(given, ready_log=given.ready_log or ready_log(found, name))
+        for name, given in own.items()
+    }
     return {**services, **default}

@@ -17,6 +17,7 @@ from typing import Any
 from ansible.errors import AnsiblePromptInterrupt, AnsiblePromptNoninteractive
 from ansible.utils.display import Display
 from ansible_collections.chat4all.secrets.plugins.module_utils.adoption import is_placeholder
+from ansible_collections.chat4all.secrets.plugins.module_utils.api_tokens import ready_log
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import VARIABLE_PARTS, seconds
 from ansible_collections.chat4all.secrets.plugins.module_utils.engines import serverless_engine
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
@@ -295,10 +296,10 @@ class TokenRotation(ManualRotation):
     def _options(self, declared: dict[str, Any], consumers: list[str]) -> dict[str, Any]:
         options = dict(declared)
         for name in consumers:
-            default = {"ready_log": self.facts["ready_log"]}
-            if self.facts.get("polls"):
-                default["replace"] = "stop_first"
-            options[name] = {**default, **{key: value for key, value in (options.get(name) or {}).items() if value}}
+            replace = "stop_first" if self.facts.get("polls") else ""
+            default = {"ready_log": ready_log(self.facts, name), "replace": replace}
+            given = {**default, **{key: value for key, value in (options.get(name) or {}).items() if value}}
+            options[name] = {key: value for key, value in given.items() if value}
         return options
 
     def _may_ask(self) -> bool:

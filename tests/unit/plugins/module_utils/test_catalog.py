@@ -184,11 +184,12 @@ def test_a_variable_of_two_entries_is_refused_without_a_server_too(connected, na
 
 
 def test_a_connectors_log_is_waited_for_unless_the_service_has_a_pattern_of_its_own():
-    options = service_options({"app": {"ready_log": "ready"}, "web": {"timeout": 5}}, ["app", "web", "db"], "/srv/demo")
-    found = {"consumers": ["app", "web"], "ready_log": "Connected to Telegram API"}
+    names = ["own-telegram", "telegram-connector", "notifier"]
+    options = service_options({"own-telegram": {"ready_log": "ready"}, "notifier": {"timeout": 5}}, names, "/srv/demo")
+    found = {"consumers": names, "engine": "telegram", "ready_log": "Connected to Telegram API"}
     ready = {name: one.ready_log for name, one in api_tokens.with_ready_log(options, found).items()}
-    assert ready == {"app": "ready", "web": "Connected to Telegram API"}
-    assert api_tokens.with_ready_log(options, {"consumers": ["web"]}) == options
+    assert ready == {"own-telegram": "ready", "telegram-connector": "Connected to Telegram API", "notifier": ""}
+    assert api_tokens.with_ready_log(options, {"consumers": names, "engine": "jwt"}) == options
 
 
 def test_one_user_has_no_grace():

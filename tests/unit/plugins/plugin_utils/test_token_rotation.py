@@ -288,12 +288,17 @@ def test_pollers_are_replaced_stop_first():
     look(rotation, seen)
     [[row]] = rotation.facts["plan"]["waves"]
     assert (row["mode"], row["reason"]) == ("stop_first", "polls for updates")
-    assert rotation._options({}, ["connector"]) == {"connector": {"ready_log": "Connected", "replace": "stop_first"}}
+    assert rotation._options({}, ["telegram-connector"]) == {
+        "telegram-connector": {"ready_log": "Connected", "replace": "stop_first"}
+    }
     own = {"connector": {"ready_log": "mine", "replace": "start_first"}}
     assert rotation._options(own, ["connector"]) == own
     by_webhook, seen = token("telegram", {NEW["telegram"]: accepted("telegram", webhook=True)}, given=NEW["telegram"])
     look(by_webhook, seen)
-    assert by_webhook._options({}, ["connector"]) == {"connector": {"ready_log": "Connected"}}
+    assert by_webhook._options({}, ["telegram-connector", "notifier"]) == {
+        "telegram-connector": {"ready_log": "Connected"},
+        "notifier": {},
+    }
 
 
 def test_after_the_roll_out_a_call_confirms_the_token():
