@@ -12,24 +12,32 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.engines import ki
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.deployment import ARGUMENTS, Deployment
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.jwt_rotation import JWT_OPTIONS
+from ansible_collections.chat4all.secrets.plugins.plugin_utils.report import command
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import is_unfinished
 from ansible_collections.chat4all.secrets.plugins.plugin_utils.serverless import (
     NEW_VALUES,
-    TokenRotation,
+    new_values,
     rotation_of,
 )
 
 
 def with_next(deployment: Deployment, entries: dict[str, Any]) -> dict[str, Any]:
-    """Return the entries of tokens for which there is a new one, or the way to one; the others are told."""
-    found = {}
+    """Return the entries of tokens for which there is a new one, or the way to one; the others are told.
+
+    Where one renews itself, a schedule does this: that nothing is due is no error then.
+    """
+    found, renewing = {}, False
+    for name in new_values(deployment):
+        if name not in entries:
+            deployment.line("open", f"{name}: is no API token; {command('rotate', rotate=name)} -e @FILE takes it")
     for name, entry in entries.items():
-        rotation = rotation_of(deployment, name, {})
-        if isinstance(rotation, TokenRotation) and not rotation.has_next(entry):
-            deployment.line("open", f"{name}: no new token was brought; left as it is")
+        rotation: Any = rotation_of(deployment, name, {})
+        renewing = renewing or rotation.platform.renews
+        if lacks := rotation.lacks(entry):
+            deployment.line("open", f"{name}: {lacks}")
         else:
             found[name] = entry
-    if not found:
+    if not found and not renewing:
         raise SecretsError(
             f"no new token was brought; put {NEW_VALUES}: {{NAME: TOKEN}} into a file, ansible-vault encrypt FILE, and add "
             f"-e @FILE; there are {', '.join(entries) or 'no tokens in secrets_catalog'}"

@@ -32,7 +32,6 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import (
     Rotation,
     is_unfinished,
     old_value,
-    phase_of,
     record_of,
     untested,
 )
@@ -41,6 +40,22 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import (
 NEW_VALUES = "secrets_new_values"
 # The same where exactly one credential is rotated, as AWX's surveys have it.
 NEW_VALUE = "secrets_new_value"
+
+
+def new_values(deployment: Deployment) -> Mapping[str, Any]:
+    """Return what a person brings, by the credentials' names, all of which the catalog has to know."""
+    task_vars, known = deployment.task_vars, deployment.arguments["catalog"]
+    if NEW_VALUES not in task_vars:
+        return {}
+    values = deployment.action._templar.template(task_vars[NEW_VALUES])
+    if not isinstance(values, Mapping):
+        raise SecretsError(
+            f"{NEW_VALUES}: must be a mapping of credentials, for example {{{min(known, default='NAME')}: VALUE}}"
+        )
+    for name in values:
+        if name not in known:
+            raise SecretsError(f"{NEW_VALUES}.{name}: not in secrets_catalog; there are {', '.join(known)}")
+    return values
 
 
 class ServerlessRotation(Rotation):
@@ -127,14 +142,9 @@ class ManualRotation(ServerlessRotation):
     def _given(self) -> Any:
         """Return what the play was given as this credential's new value; nothing where it was given none."""
         task_vars, template = self.deployment.task_vars, self.deployment.action._templar.template
-        if NEW_VALUES in task_vars:
-            values = template(task_vars[NEW_VALUES])
-            if not isinstance(values, Mapping):
-                raise SecretsError(
-                    f"{NEW_VALUES}: must be a mapping of credentials, for example {{{self.name}: VALUE}}"
-                )
-            if self.name in values:
-                return values[self.name]
+        values = new_values(self.deployment)
+        if self.name in values:
+            return values[self.name]
         # A survey's answer is one text.
         if NEW_VALUE in task_vars and template(task_vars.get("rotate", "")) == self.name:
             return template(task_vars[NEW_VALUE])
@@ -305,18 +315,24 @@ class TokenRotation(ManualRotation):
     def _may_ask(self) -> bool:
         return super()._may_ask() and not self.platform.renews
 
-    def has_next(self, entry: dict[str, Any]) -> bool:
-        """Tell whether there is a new token, or the way to one."""
-        waits = old_value(entry) and phase_of(entry) == "grace" and not self._is_due(entry["current"])
-        return bool(self._given()) or (self.platform.renews and not waits) or is_unfinished(entry)
+    def lacks(self, entry: dict[str, Any]) -> str:
+        """Return why there is nothing to rotate to; nothing where there is a new token, or the way to one."""
+        if self._given() or is_unfinished(entry):
+            return ""
+        if not self.platform.renews:
+            return "no new token was brought; left as it is"
+        # How old an imported one is, nobody knows.
+        if not entry.get("previous") or (left := self._due(entry["current"]) - now()) <= datetime.timedelta():
+            return ""
+        return f"{self.platform.title} renews it in {report.duration(left.total_seconds())}; left as it is until then"
 
-    def _is_due(self, slot: dict[str, Any]) -> bool:
-        """Tell whether a token is as old as its interval allows."""
+    def _due(self, slot: dict[str, Any]) -> datetime.datetime:
+        """Return when a token is as old as its interval allows."""
         declared = (self.deployment.arguments["catalog"].get(self.name) or {}).get("interval")
         engine = serverless_engine(self.name, self.deployment.arguments["catalog"].get(self.name))
         days = engine.interval if engine else 0
         interval = days * 86400 if declared is None else seconds(declared, f"secrets_catalog.{self.name}.interval")
-        return now() >= datetime.datetime.fromisoformat(slot["created"]) + datetime.timedelta(seconds=interval)
+        return datetime.datetime.fromisoformat(slot["created"]) + datetime.timedelta(seconds=interval)
 
     # -- open
 

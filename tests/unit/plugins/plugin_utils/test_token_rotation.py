@@ -10,6 +10,7 @@ import datetime
 from types import SimpleNamespace
 
 import pytest
+from ansible_collections.chat4all.secrets.plugins.action.rotation_queue import with_next
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import seal
 from ansible_collections.chat4all.secrets.plugins.plugin_utils import report, serverless
@@ -406,15 +407,52 @@ def test_plan_and_report_say_when_telegrams_gap_began():
 def test_what_rotate_tokens_can_do_something_about():
     waits = slot(OLD["instagram"], rotation="r-old", revoke_after="2099-01-01T00:00:00+00:00")
     entries = {"current": slot(NEW["instagram"]), "previous": waits}
-    assert not token("whatsapp")[0].has_next({"current": slot("x")})
-    assert token("whatsapp", given=NEW["whatsapp"])[0].has_next({"current": slot("x")})
-    assert token("whatsapp")[0].has_next({"current": slot("x"), "pending": slot("y")})
-    assert token("instagram")[0].has_next({"current": slot("x")})
-    assert token("instagram", given="IGAAthird")[0].has_next(entries)
-    # A grace does not hold up what is due; what is not due waits for it.
-    assert token("instagram")[0].has_next(entries)
-    fresh = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=44)
-    assert not token("instagram")[0].has_next({**entries, "current": slot("x") | {"created": fresh.isoformat()}})
+    assert token("whatsapp")[0].lacks({"current": slot("x")}) == "no new token was brought; left as it is"
+    assert not token("whatsapp", given=NEW["whatsapp"])[0].lacks({"current": slot("x")})
+    assert not token("whatsapp")[0].lacks({"current": slot("x"), "pending": slot("y")})
+    # How old an imported token is, nobody knows.
+    fresh = slot("x") | {
+        "created": (datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=41, hours=9)).isoformat()
+    }
+    assert not token("instagram")[0].lacks({"current": fresh})
+    # A grace does not hold up what is due.
+    assert not token("instagram")[0].lacks(entries)
+    waiting = {**entries, "current": fresh}
+    assert token("instagram")[0].lacks(waiting) == "Instagram renews it in 3d; left as it is until then"
+    assert not token("instagram", given="IGAAthird")[0].lacks(waiting)
+
+
+def queued(platform, given, entry, **values):
+    """What rotate-tokens.yml takes of a platform's token and of what is brought besides, and what it says."""
+    rotation, seen = token(platform, given=given, entry=entry)
+    rotation.deployment.task_vars.setdefault("secrets_new_values", {}).update(values)
+    rotation.deployment.arguments["catalog"]["smtp"] = {"engine": "manual"}
+    return lambda: (list(with_next(rotation.deployment, {platform: entry})), seen.lines)
+
+
+def test_a_schedule_that_finds_nothing_due_is_no_error_but_a_person_who_brings_nothing_is():
+    renewed = {"current": slot("x"), "previous": slot("y", revoked="2026-01-01T00:00:00+00:00")}
+    renewed["current"]["created"] = (
+        datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1, hours=9)
+    ).isoformat()
+    said = ["open: instagram: Instagram renews it in 43d; left as it is until then"]
+    assert queued("instagram", "", renewed)() == ([], said)
+    with pytest.raises(SecretsError, match="no new token was brought; put secrets_new_values"):
+        queued("whatsapp", "", {"current": slot("x")})()
+
+
+def test_what_is_brought_for_nobody_is_told():
+    entry = {"current": slot("x")}
+    names, lines = queued("whatsapp", NEW["whatsapp"], entry, smtp="a-password")()
+    assert (
+        names == ["whatsapp"]
+        and lines[0].startswith("open: smtp: is no API token; ansible-playbook")
+        and "a-pass" not in lines[0]
+    )
+    with pytest.raises(
+        SecretsError, match=r"^secrets_new_values\.whatsap: not in secrets_catalog; there are whatsapp, smtp$"
+    ):
+        queued("whatsapp", NEW["whatsapp"], entry, whatsap="EAAJ")()
 
 
 def test_a_renewed_token_runs_out_by_its_own_age_and_holds_up_no_renewal(monkeypatch):
