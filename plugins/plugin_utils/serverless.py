@@ -372,8 +372,14 @@ class TokenRotation(ManualRotation):
 
     def _by(self, old: dict[str, Any]) -> str:
         """Return what a person has to do to end an old token, and by when."""
-        by = f" by {old['revoke_after'][:10]}" if old.get("revoke_after") else ""
-        return f"{self.platform.ending}{by}"
+        after = old.get("revoke_after", "")
+        by = f" by {after[:10]}" if after else ""
+        over = (
+            " (OVERDUE)"
+            if after and not self.platform.renews and datetime.datetime.fromisoformat(after) < now()
+            else ""
+        )
+        return f"{self.platform.ending}{by}{over}"
 
     def _check_logins(self, logins: dict[str, Any], entry: dict[str, Any], facts: dict[str, Any], phase: str) -> None:
         title, current, pending = self.platform.title, logins["current"], logins.get("pending")

@@ -232,6 +232,8 @@ def test_an_old_token_that_is_not_refused_waits_for_a_person(answer):
         todo.startswith("revoke the old token of the system user")
         and f"by {by}, then: revoke -e revoke=whatsapp" in todo
     )
+    late = rotation.todo({**seen.stored["previous"], "revoke_after": "2026-03-04T00:00:00+00:00"})
+    assert "(Users, System users) by 2026-03-04 (OVERDUE), then: revoke" in late
     again, seen = token("whatsapp", {OLD["whatsapp"]: answer}, entry=seen.stored, given="EAAJthird-0123456789")
     again.opened = {}
     with pytest.raises(SecretsError, match="one value at a time: revoke the old token"):
