@@ -157,6 +157,8 @@ def facts(
     if engine.name in PLATFORMS:
         return {"platform": {"platform": engine.name, **api}, "ready_log": PLATFORMS[engine.name].ready_log}
     platform = webhook_platform(name, entry, where)
+    if platform == "telegram" and (entry.get("generate") or {}).get("kind") == "password":
+        raise SecretsError(f"{where}.generate.kind: Telegram takes letters, digits, _ and - alone; use uuid4 or token")
     for key, what in WEBHOOKS[platform].declared.items():
         if key not in entry:
             raise SecretsError(

@@ -63,7 +63,7 @@ EXAMPLES = r"""
 RETURN = r"""
 refused:
   description: Whether the webhook has refused what the platform sent with the new secret, which the platform goes on with.
-  returned: failure, where it was
+  returned: failure of a call
   type: bool
 """
 

@@ -17,8 +17,9 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.platforms.http im
     said,
 )
 
-# Codes of errors: the token is expired, revoked or none; too many calls.
+# Codes of errors: the token is expired, revoked or none; too many calls; the webhook has refused the verify token.
 INVALID_TOKEN = (102, 190)
+CALLBACK_REFUSED = 2200
 RATE_LIMITS = (4, 17, 32, 613, 80007, 130429)
 
 
@@ -49,7 +50,8 @@ def _unclear(answer: Answer, secrets: tuple[str, ...]) -> Unclear:
         return Unclear(f"gives no answer of the Graph API (status {answer.status})")
     if code in INVALID_TOKEN and answer.status in (400, 401):
         return Unclear(f"does not accept the token (error {code})", rejected=True)
-    return Unclear(f"answers {answer.status}, error {code}: {said(error.get('message'), secrets) or 'no reason given'}")
+    reason = said(error.get("message"), secrets) or "no reason given"
+    return Unclear(f"answers {answer.status}, error {code}: {reason}", refused=code == CALLBACK_REFUSED)
 
 
 def _named(found: dict[str, Any], key: str, name: str, token: str, what: str) -> dict[str, Any]:

@@ -30,12 +30,16 @@ SHOWN = 160
 
 
 class Unclear(Exception):
-    """The platform has not accepted the token; ``rejected`` where it said that it does not know it."""
+    """The platform has not done what it was asked.
 
-    def __init__(self, reason: str, rejected: bool = False) -> None:
+    ``rejected``: it said that it does not know the token. ``refused``: the webhook has refused it the new secret.
+    """
+
+    def __init__(self, reason: str, rejected: bool = False, refused: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.rejected = rejected
+        self.refused = refused
 
 
 @dataclass(frozen=True)

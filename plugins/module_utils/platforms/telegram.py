@@ -69,8 +69,8 @@ def webhook(connection: Connection, token: str) -> dict[str, Any]:
     return found
 
 
-def set_webhook_secret(connection: Connection, token: str, secret: str) -> None:
-    """Have Telegram send another secret with each update; where updates go to stays as it is."""
+def own_webhook(connection: Connection, token: str) -> dict[str, Any]:
+    """Return what ``getWebhookInfo`` says of a webhook that may be set anew; raises :class:`Unclear` where there is none."""
     found = webhook(connection, token)
     if not found["url"]:
         raise Unclear("sends no updates to a webhook: none is set (getWebhookInfo)")
@@ -78,9 +78,19 @@ def set_webhook_secret(connection: Connection, token: str, secret: str) -> None:
         raise Unclear(
             "has a certificate of your own for the webhook, which a call without it would drop; set it by hand"
         )
+    return found
+
+
+def set_webhook_secret(connection: Connection, token: str, secret: str) -> dict[str, Any]:
+    """Have Telegram send another secret with each update; where updates go to stays as it is.
+
+    Returns what ``getWebhookInfo`` said before.
+    """
+    found = own_webhook(connection, token)
     # What is left out of allowed_updates stays as it was; the number of connections would not.
     data = {"url": found["url"], "secret_token": secret}
     if isinstance(found.get("max_connections"), int):
         data["max_connections"] = found["max_connections"]
     if call(connection, token, "setWebhook", data, (secret,)) is not True:
         raise Unclear("gives no answer of the Bot API to setWebhook")
+    return found

@@ -76,9 +76,7 @@ def look(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _url(to: Connection, params: Mapping[str, Any]) -> str:
     if params["platform"] == "telegram":
-        found = str(telegram.webhook(to, params["token"])["url"])
-        if not found:
-            raise Unclear("sends no updates to a webhook: none is set (getWebhookInfo)")
+        found = str(telegram.own_webhook(to, params["token"])["url"])
     elif params["platform"] == "whatsapp":
         found = params["callback"] or graph.whatsapp_callback(to, params["token"], params["account_id"])
     else:
@@ -95,12 +93,11 @@ def tell(params: Mapping[str, Any], secret: str, settle: float) -> None:
         elif params["platform"] == "instagram":
             graph.set_instagram_verify_token(to, params["app_id"], token, secret, params["callback"] or "")
         else:
-            before = telegram.webhook(to, token).get("last_error_date")
-            telegram.set_webhook_secret(to, token, secret)
+            before = telegram.set_webhook_secret(to, token, secret).get("last_error_date")
             time.sleep(settle)
             after = telegram.webhook(to, token)
             if after.get("last_error_date") not in (None, before):
                 why = said(after.get("last_error_message"), (token, secret))
                 raise SecretsError(f"{title} was refused by the webhook: {why}", refused=True)
     except Unclear as error:
-        raise SecretsError(f"{title} {error.reason}") from None
+        raise SecretsError(f"{title} {error.reason}", refused=error.refused) from None

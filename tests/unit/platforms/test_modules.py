@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import standins
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import unseal
@@ -20,6 +21,7 @@ from ansible_collections.chat4all.secrets.plugins.modules import (
 )
 
 BOT = "123456:AA-old_bot-token-0123456789abcdefgh"
+WHATSAPP = "EAAJold-whatsapp-token-0123456789"
 INSTAGRAM = "IGAAold-instagram-token-0123456789"
 KEY = bytes(range(32))
 
@@ -34,7 +36,7 @@ def run(platforms, monkeypatch, capsys):
         with patch_module_args({**given, "_ansible_check_mode": check_mode}), pytest.raises(SystemExit):
             module.main()
         text = capsys.readouterr().out
-        assert BOT not in text and INSTAGRAM not in text
+        assert not any(token in text for token in (BOT, WHATSAPP, INSTAGRAM))
         return json.loads(text)
 
     return run
@@ -105,6 +107,25 @@ def test_a_secret_that_the_webhook_refuses_is_told(run, platforms):
     arguments = {"token": BOT, "credential": {"password": "a-new-secret"}, "settle": 0}
     said = run(webhook_credential, "telegram", **arguments)["msg"]
     assert said == "Telegram was refused by the webhook: Wrong response from the webhook: 403 Forbidden"
+
+
+def test_a_verify_token_that_the_webhook_refuses_is_told(run, platforms, monkeypatch):
+    """Other than a platform that cannot be told: whoever has both secrets may go back."""
+    platforms.know.control({"callback": "https://chat.example.org/hook"})
+    arguments = {"api": f"{platforms.url}/graph", "account_id": standins.ACCOUNT, "token": WHATSAPP}
+    arguments |= {"credential": {"password": "a-new-secret"}}
+    monkeypatch.setattr(platforms.know, "verified", lambda *_arguments: False)
+    failed = run(webhook_credential, "whatsapp", **arguments)
+    assert failed["refused"] and "error 2200: Callback verification failed" in failed["msg"]
+    platforms.know.fault = "down"
+    assert not run(webhook_credential, "whatsapp", **arguments)["refused"]
+
+
+def test_a_certificate_of_ones_own_is_told_before_anything_is_begun(run, platforms):
+    hook = {"url": "https://chat.example.org/hook", "has_custom_certificate": True}
+    platforms.know.bots["123456"]["webhook"] = hook
+    found = run(webhook_credential_info, "telegram", token=BOT)
+    assert found["status"] == "unknown" and "a certificate of your own" in found["reason"]
 
 
 @pytest.mark.parametrize("fault", ["rate limit", "down", "malformed"])

@@ -153,6 +153,11 @@ def test_a_webhooks_secret_is_a_uuid_beside_the_one_before(connected):
             {},
             "app: has TELEGRAM_WEBHOOK_SECRET without TELEGRAM_WEBHOOK_SECRET_PREVIOUS, so it would",
         ),
+        (
+            "telegram-webhook",
+            {"generate": {"kind": "password"}, "variables": {"previous": "B"}},
+            r"telegram-webhook\.generate\.kind: Telegram takes letters, digits, _ and - alone",
+        ),
         ("hook", {"engine": "webhook"}, r"hook\.platform: says nobody whose webhook it is"),
         ("instagram-webhook", {"variables": {"previous": "B"}}, r"instagram-webhook\.app_id: is needed for Instagram"),
         (
