@@ -60,6 +60,7 @@ class Platforms:
         self.app_callback, self.app_verify_token = "", ""
         self.app_secret = APP_SECRET
         self.fields: list[str] = []  # of Instagram that the app is subscribed to
+        self.with_values = True  # whether an update has what has changed
         self.instagram: dict[str, bool] = {}  # whether it is a day old
         self.counts: Counter[str] = Counter()
         self.sending = threading.Event()
@@ -191,7 +192,7 @@ class Platforms:
         if not self.verified(data["callback_url"], data["verify_token"]):
             return self.graph_error(400, 2200, "Callback verification failed: HTTP Status Code = 403")
         self.app_callback, self.app_verify_token = data["callback_url"], data["verify_token"]
-        self.fields = data["fields"].split(",")
+        self.fields, self.with_values = data["fields"].split(","), data.get("include_values", False)
         return 200, {"success": "true"}
 
     def verified(self, callback: str, verify_token: str) -> bool:

@@ -139,6 +139,8 @@ def set_instagram_verify_token(
     """Have the app's subscription to Instagram made anew with another verify token, which the platform tries at once."""
     callback, fields = instagram_subscription(connection, app, app_secret, callback)
     data = {"object": "instagram", "callback_url": callback, "fields": fields, "verify_token": secret}
+    # Nobody is told whether it is set now; whoever does not need the values passes over them.
+    data["include_values"] = True
     path = f"{urllib.parse.quote(app, safe='')}/subscriptions"
     _succeeded(call(connection, path, f"{app}|{app_secret}", data=data, secrets=(app_secret, secret)))
 

@@ -215,7 +215,7 @@ def test_instagrams_subscription_stays_what_it_is_but_for_the_verify_token(platf
         graph.set_instagram_verify_token(connection, APP, APP_SECRET, "wrong")
     graph.set_instagram_verify_token(connection, APP, APP_SECRET, "right")
     assert (platforms.know.app_verify_token, platforms.know.app_callback) == ("right", callback)
-    assert platforms.know.fields == ["messages", "comments"]
+    assert platforms.know.fields == ["messages", "comments"] and platforms.know.with_values
     with pytest.raises(Unclear, match="does not accept the token") as refused:
         graph.set_instagram_verify_token(connection, APP, APP_SECRET[:-1] + "0", "right")
     assert APP_SECRET[:-1] not in refused.value.reason
