@@ -174,6 +174,10 @@ class Rotation:
         """Return what is typed where the store's value is rejected, as the status table says it."""
         return f"rotate -e rotate={self.name} -e drift=replace"
 
+    def old_ends(self, old: dict[str, Any]) -> str:
+        """Return how an old value ends that nobody here can end, as the status table says it."""
+        return f"TODO: {self.todo(old)}"
+
     def todo(self, old: dict[str, Any]) -> str:
         """Return what a person has to do to end an old value, as the status table says it."""
         then = f"then: revoke -e revoke={self.name} -e confirmed=true"

@@ -364,6 +364,11 @@ class TokenRotation(ManualRotation):
     def mend(self) -> str:
         return f"have a new one issued, and bring it: rotate -e rotate={self.name} -e @FILE"
 
+    def old_ends(self, old: dict[str, Any]) -> str:
+        if self.platform.renews and old.get("revoke_after"):
+            return f"the old token runs out by itself, by {old['revoke_after'][:10]}"
+        return super().old_ends(old)
+
     def todo(self, old: dict[str, Any]) -> str:
         if self.platform.single:
             # Nothing is to be done at the platform: to revoke once more would end the new token.
@@ -611,8 +616,9 @@ class TokenRotation(ManualRotation):
 
     def _summary(self, entry: dict[str, Any], outcome: dict[str, Any]) -> list[str]:
         old = old_value(entry)
-        todo = f"{self._by(old)}, then: {report.command('revoke', revoke=self.name)}" if old else ""
-        facts = {"title": self.server_name, "todo": todo}
+        runs_out = old.get("revoke_after", "")[:10] if old and self.platform.renews else ""
+        todo = f"{self._by(old)}, then: {report.command('revoke', revoke=self.name)}" if old and not runs_out else ""
+        facts = {"title": self.server_name, "todo": todo, "runs_out": runs_out}
         return report.token_summary({**self.facts, **facts}, outcome)
 
     # -- back

@@ -138,7 +138,7 @@ class Status:
             text += f"; DRIFT: the file of {', '.join(stale_files)} holds another value than the store"
         old = old_value(entry)
         if old and facts["type"] == "person":
-            return f"{text}; TODO: {rotation.todo(old)}"
+            return f"{text}; {rotation.old_ends(old)}"
         if old and waits_for(old):
             text += f"; TODO: {report.to_confirm(name, waits_for(old), short=True)}"
         elif old:

@@ -400,7 +400,7 @@ def test_plan_and_report_say_when_telegrams_gap_began():
     text = " ".join("\n".join(report.plan(facts, project, "db1", "the present value", "the new value", "", {})).split())
     assert "the old one is dead from BotFather's /revoke on, before this run" in text
     outcome = {"word": "ROTATED", "seconds": 3, "gaps": {}, "skipped": [], "refused_at": "03:11:16", "due": "-"}
-    lines = report.token_summary({**facts, "title": "Telegram", "todo": ""}, outcome)
+    lines = report.token_summary({**facts, "title": "Telegram", "todo": "", "runs_out": ""}, outcome)
     text = " ".join("\n".join(lines).split())
     assert "Telegram accepts the new token" in text and "old token: ended (03:11:16)" in text
     assert "Gap began when BotFather issued the new token" in text and "To do: nothing." in text
@@ -468,7 +468,12 @@ def test_a_renewed_token_runs_out_by_its_own_age_and_holds_up_no_renewal(monkeyp
     rotation, seen = token("instagram", entry=entry)
     rotation.facts["grace"] = 60 * 86400
     assert rotation.finish() == {"changed": True, "revoke": False}
-    assert seen.stored["previous"]["revoke_after"] == (created + datetime.timedelta(days=60)).isoformat()
+    ends = created + datetime.timedelta(days=60)
+    assert seen.stored["previous"]["revoke_after"] == ends.isoformat()
+    assert rotation.old_ends(seen.stored["previous"]) == f"the old token runs out by itself, by {ends.date()}"
+    outcome = {"word": "ROTATED", "seconds": 3, "gaps": {}, "skipped": [], "refused_at": "", "due": "-"}
+    text = " ".join("\n".join(rotation._summary(seen.stored, outcome)).split())
+    assert f"old token: runs out by {ends.date()}" in text and "To do: nothing." in text
 
     def opened(rotation, entry, phase, *_more):
         return {"phase": phase}
