@@ -132,7 +132,7 @@ def test_a_copied_example_is_filled_before_anything_runs(tmp_path):
     project = tmp_path / "project"
     project.mkdir()
     keys = {name: f"${{{name}:-}}" for name in ("JWT_SIGNING_KEY", "JWT_SIGNING_KEY_SECONDARY")}
-    login = {"POSTGRES_USER": "chat4all", "POSTGRES_PASSWORD": "${POSTGRES_PASSWORD}"}
+    login = {"POSTGRES_USER": "${POSTGRES_USER:-chat4all}", "POSTGRES_PASSWORD": "${POSTGRES_PASSWORD}"}
     services = {
         "postgres": {"image": "chat4all-test/postgres:17", "environment": login},
         "app": {"image": "chat4all-test/jwt:1", "environment": {**keys, **login}},
