@@ -14,7 +14,7 @@ author:
 description:
   - With O(state=present) Instagram renews a long-lived token that is a day old at least. The new one is valid beside it. Other
     platforms have no such call; a person brings their tokens.
-  - With O(state=absent) the token is tried and has to be refused. No platform's API ends one token alone, so a person ends it.
+  - With O(state=absent) the token is tried and has to be refused. No token ends by a call that needs nothing else, so a person ends it.
 extends_documentation_fragment:
   - chat4all.secrets.attributes
   - chat4all.secrets.attributes.posix
