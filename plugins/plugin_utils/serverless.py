@@ -668,6 +668,10 @@ class WebhookRotation(ServerlessRotation):
 
     def _check_logins(self, logins: dict[str, Any], entry: dict[str, Any], facts: dict[str, Any], phase: str) -> None:
         if phase in ("new", "forward"):
+            if skipped := sorted(self.skipped(facts)):
+                raise SecretsError(
+                    f"{self.name}: {skipped[0]} must not be skipped: it would refuse what {self._title} sends then"
+                )
             found = self._call("webhook_credential_info")
             if found["status"] != "accepted":
                 raise SecretsError(f"{self.name}: {found['reason']}")
@@ -696,10 +700,6 @@ class WebhookRotation(ServerlessRotation):
         """Have the platform change over to the new secret, now that every service accepts both."""
         pending = self.entry().get("pending")
         if pending:
-            if self.skipped(self.facts):
-                raise SecretsError(
-                    f"{', '.join(sorted(self.skipped(self.facts)))} would refuse what {self._title} sends then"
-                )
             # Known from now on: the way back has to tell the platform, too.
             self.change(lambda stored: stored["pending"].update(told=True))
             try:

@@ -242,12 +242,12 @@ def test_a_connector_that_knows_no_secret_before_ends_where_it_was(world):
     assert world.sent == "one" and world.services == {name: {VARIABLE: "one", BEFORE: ""} for name in ("a", "b")}
 
 
-def test_a_service_that_is_skipped_would_refuse(world):
-    world.run(*FORWARD[:5])
+def test_a_service_that_would_refuse_is_not_skipped(world):
     world.rotation.arguments["skip_services"].append("a")
-    with pytest.raises(SecretsError, match="a would refuse what Telegram sends then"):
-        world.run("drain")
-    assert world.sent == "one"
+    for phase in ("new", "forward"):
+        with pytest.raises(SecretsError, match="a must not be skipped: it would refuse what Telegram sends then"):
+            world.rotation._check_logins({}, world.entry, world.rotation.facts, phase)
+    assert not world.events
 
 
 def test_the_old_secret_stays_accepted_for_its_grace(world):
