@@ -24,10 +24,11 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils.serverless import
 def with_next(deployment: Deployment, entries: dict[str, Any]) -> dict[str, Any]:
     """Return the entries of tokens for which there is a new one, or the way to one; the others are told.
 
-    Where one renews itself, a schedule does this: that nothing is due is no error then.
+    A renewal that fails holds up nobody: it comes behind what was brought. Where one renews itself, a schedule does this:
+    that nothing is due is no error then.
     """
-    found, renewing = {}, False
-    for name in new_values(deployment):
+    found, renewing, brought = {}, False, new_values(deployment)
+    for name in brought:
         if name not in entries:
             deployment.line("open", f"{name}: is no API token; {command('rotate', rotate=name)} -e @FILE takes it")
     for name, entry in entries.items():
@@ -42,7 +43,7 @@ def with_next(deployment: Deployment, entries: dict[str, Any]) -> dict[str, Any]
             f"no new token was brought; put {NEW_VALUES}: {{NAME: TOKEN}} into a file, ansible-vault encrypt FILE, and add "
             f"-e @FILE; there are {', '.join(entries) or 'no tokens in secrets_catalog'}"
         )
-    return found
+    return {name: found[name] for name in sorted(found, key=lambda name: name not in brought)}
 
 
 def to_rotate(deployment: Deployment, arguments: dict[str, Any]) -> list[str]:

@@ -443,6 +443,14 @@ def test_a_schedule_that_finds_nothing_due_is_no_error_but_a_person_who_brings_n
         queued("whatsapp", "", {"current": slot("x")})()
 
 
+def test_a_renewal_that_may_fail_comes_behind_what_was_brought():
+    rotation, _seen = token("telegram", given=NEW["telegram"])
+    rotation.deployment.arguments["catalog"] |= {"instagram": {}, "telegram": {}}
+    entries = {name: {"current": slot("x")} for name in ("instagram", "telegram")}
+    rotation.deployment.entry = entries.get
+    assert list(with_next(rotation.deployment, entries)) == ["telegram", "instagram"]
+
+
 def test_what_is_brought_for_nobody_is_told():
     entry = {"current": slot("x")}
     names, lines = queued("whatsapp", NEW["whatsapp"], entry, smtp="a-password")()
