@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.chat4all.secrets.plugins.module_utils.adoption import is_placeholder
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import checked_catalog
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
@@ -229,18 +228,11 @@ class JwtRotation(Rotation):
         }
         if purpose != "abort" and phase != EMERGENCY:
             self._check_clocks(memory["clocks"])
-        if not deployment.check_mode:
-            record = {"credential": self.name, "rotation": self.id, "phase": phase}
-            ledger = self.records("open", state="resumed") if held else []
-            take_lock = self.arguments["take_lock"]
-            memory = deployment.take(self.holder, not held, take_lock=take_lock, record=record, ledger=ledger)
-        try:
+
+        def look(memory: dict[str, Any]) -> dict[str, Any]:
             return self._look_at(entry, bool(held), record_of(self.name, memory) if held else {})
-        except (SecretsError, AnsibleConnectionFailure) as error:
-            lost = isinstance(error, AnsibleConnectionFailure) and not deployment.is_spread
-            if not deployment.check_mode and not lost:
-                deployment.let_go(self.holder, forget=not held)
-            raise
+
+        return self._locked(look, bool(held), phase=phase)
 
     def _choose(self, entry: dict[str, Any], target: dict[str, Any], purpose: str) -> str:
         forced = self._forced

@@ -355,6 +355,25 @@ class Rotation:
                 return {"changed": False, "phase": phase}
         held = (entry["previous"] if phase == "revoke" else entry.get("pending") or {}).get("rotation")
         self.opened = {"rotation": held or f"r-{secrets.token_hex(2)}", "purpose": purpose, "began": boot_seconds()}
+
+        def look(memory: dict[str, Any]) -> dict[str, Any]:
+            return self._look(entry, phase, memory, record_of(self.name, memory) if held else None)
+
+        return self._locked(look, bool(held), entry.get("pending"))
+
+    def _locked(
+        self,
+        look: Callable[[dict[str, Any]], dict[str, Any]],
+        held: bool,
+        slot: dict[str, Any] | None = None,
+        **record: Any,
+    ) -> dict[str, Any]:
+        """Take the lock, unless only the plan is wanted, and ``look``, which is given what the targets remember.
+
+        Where that refuses, the lock is let go. ``held``: an earlier run is taken up, with ``slot``; ``record``: what else is
+        remembered of this one.
+        """
+        deployment = self.deployment
         if deployment.check_mode:
             memory = deployment.memory()
         else:
@@ -362,12 +381,12 @@ class Rotation:
                 self.holder,
                 forget=not held,
                 take_lock=self.arguments["take_lock"],
-                record={"credential": self.name, "rotation": self.id},
-                ledger=self.records("open", state="resumed", slot=entry.get("pending")) if held else [],
+                record={"credential": self.name, "rotation": self.id, **record},
+                ledger=self.records("open", state="resumed", slot=slot) if held else [],
             )
         self.opened["clocks"] = memory["clocks"]
         try:
-            return self._look(entry, phase, memory, record_of(self.name, memory) if held else None)
+            return look(memory)
         except (SecretsError, AnsibleConnectionFailure) as error:
             lost = isinstance(error, AnsibleConnectionFailure) and not deployment.is_spread
             if not deployment.check_mode and not lost:
