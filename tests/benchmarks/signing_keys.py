@@ -88,7 +88,7 @@ def measure(name: str) -> dict[str, Any]:
         rotate(stack)
         seconds = time.monotonic() - began
         stack.settle()
-        counts = stack.counts()
+        counts, pairs = stack.counts(), stack.pairs()
         new = stack.env()
         if new["JWT_SIGNING_KEY"] == old["JWT_SIGNING_KEY"]:
             raise BenchmarkError(f"{name}: the key is still the old one")
@@ -101,6 +101,7 @@ def measure(name: str) -> dict[str, Any]:
 
         return {
             **{word: counts[word] for word in ("verified", "rejected", "missed")},
+            "least_verified_of_one_signer_by_one_service": min(pairs.values()),
             "seconds": round(seconds, 1),
             "old_key_afterwards": judged(old),
             "new_key_afterwards": judged(new),
@@ -115,11 +116,17 @@ def promised(arms: dict[str, dict[str, Any]]) -> list[tuple[str, bool]]:
         dead = figures["old_key_afterwards"] == {"verified": 0, "rejected": after}
         lives = figures["new_key_afterwards"] == {"verified": after, "rejected": 0}
         found.append((f"{name}: the old key is dead, the new one is not", dead and lives))
+        # A token a twentieth of a second, each verified twice; what came too late is known of neither.
+        least = figures["seconds"] * 20
+        seen = figures["least_verified_of_one_signer_by_one_service"] > least
+        in_time = figures["missed"] * 20 < figures["verified"]
+        found.append(
+            (f"{name}: every service verifies every other signer's tokens, nearly all in time", seen and in_time)
+        )
         if name == "seed_procedure":
             found.append((f"{name}, the control: live tokens are rejected", figures["rejected"] > 0))
         else:
-            quiet = figures["rejected"] == 0 and figures["verified"] > 1000
-            found.append((f"{name}: no live token is rejected", quiet))
+            found.append((f"{name}: no live token is rejected", figures["rejected"] == 0))
     return found
 
 

@@ -101,6 +101,16 @@ class TokenStack(Stack):
                     found.update(counts)
         return found
 
+    def pairs(self) -> Counter[tuple[str, str]]:
+        """Return how many tokens each service has verified of each signer, of whichever of its containers."""
+        found: Counter[tuple[str, str]] = Counter()
+        for path in (self.directory / "tokens").glob("*.json"):
+            for signer, counts in json.loads(path.read_text()).items():
+                found[path.name.partition(".")[0], signer] += counts.get("verified", 0)
+        return Counter(
+            {(name, signer): found[name, signer] for signer in self.signers for name in CONSUMERS if name != signer}
+        )
+
     def settle(self) -> None:
         """Wait until every token that was signed until now has expired, having been verified for the last time."""
         time.sleep(self.token_life + 1)
