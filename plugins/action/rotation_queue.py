@@ -75,7 +75,8 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         names = {"credentials": {"type": "list", "elements": "str", "required": True}, "kind": {"type": "str"}}
-        _validation, arguments = self.validate_argument_spec(argument_spec={**ARGUMENTS, **names, "jwt": JWT_OPTIONS})
+        options = {"jwt": JWT_OPTIONS, "skip_services": {"type": "list", "elements": "str", "default": []}}
+        _validation, arguments = self.validate_argument_spec(argument_spec={**ARGUMENTS, **names, **options})
         deployment = Deployment(self, arguments, task_vars or {})
         try:
             deployment.require_discretion()

@@ -39,6 +39,12 @@ options:
       - Leave out the credentials of any other kind. That is V(db) (those with a database server), V(jwt), V(manual), V(webhook),
         or V(token), of which those without a new token are left out, too.
     type: str
+  skip_services:
+    description: Consumers that keep what they have. Refused, before anything is done, where one of the credentials is a JWT
+      signing key.
+    type: list
+    elements: str
+    default: []
   jwt:
     description:
       - What is asked of a JWT signing key. Refused, before anything is done, where one of the credentials is none.

@@ -188,6 +188,10 @@ class JwtRotation(Rotation):
 
     def check_options(self) -> None:
         given = self.arguments["jwt"]
+        if self.arguments["skip_services"]:
+            raise SecretsError(
+                f"{self.name}: skip_service is not for signing keys: whoever is skipped would reject the others' tokens"
+            )
         if given.get("emergency") and given.get("phase"):
             raise SecretsError(f"{self.name}: emergency replaces the key at once, without phases; leave jwt_phase out")
 
@@ -195,10 +199,6 @@ class JwtRotation(Rotation):
         """Find the one phase that is due, look at everything and touch nothing; take the lock."""
         deployment, purpose = self.deployment, self.arguments["purpose"]
         deployment.require_discretion()
-        if self.arguments["skip_services"]:
-            raise SecretsError(
-                f"{self.name}: skip_service is not for signing keys: whoever is skipped would reject the others' tokens"
-            )
         entry, memory = deployment.entry(self.name), deployment.memory()
         target = entry.get("target") or {}
         if purpose == "revoke":

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import jwt
 import pytest
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import ALGORITHMS
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
-from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_keys
+from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_keys, jwt_schedule
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -108,3 +109,33 @@ def test_the_second_variable_is_the_key_that_only_verifies(slots, second):
     full = {label: {"password": value} for label, value in {"current": "c", **slots}.items()}
     found = jwt_keys.values(SHARED, full)
     assert (found["JWT_SIGNING_KEY"], found.get("JWT_SIGNING_KEY_SECONDARY")) == ("c", second)
+
+
+def accepts(found, token, algorithm):
+    """What a service does with the variables that it was given."""
+    if "JWT_JWKS" in found:
+        published = {one.key_id: one.key for one in jwt.PyJWKSet.from_json(found["JWT_JWKS"]).keys}
+        keys = [published.get(jwt.get_unverified_header(token)["kid"])]
+    else:
+        keys = [found["JWT_SIGNING_KEY"], found.get("JWT_SIGNING_KEY_SECONDARY")]
+    for one in filter(None, keys):
+        with contextlib.suppress(jwt.InvalidSignatureError):
+            jwt.decode(token, one, [algorithm])
+            return True
+    return False
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "ES256"])
+def test_whoever_was_replaced_first_each_verifies_what_any_other_signs(algorithm):
+    """So no order of waves, no dependency, no second container of a service and no way back makes a token invalid."""
+    variables = SHARED if algorithm == "HS256" else PUBLISHED
+    spare = {**key(algorithm), "user": "spare"} if algorithm == "HS256" else None
+    slots = {"current": key(algorithm)}
+    for phase in jwt_schedule.PHASES:
+        aimed = jwt_schedule.begun(slots, phase, key(algorithm, 2), spare)
+        both = [jwt_keys.values(variables, one) for one in (slots, aimed)]
+        for signer in both:
+            headers = {"kid": signer.get("JWT_KEY_ID")} if "kid" in variables else None
+            token = jwt.encode({"sub": "x"}, signer["JWT_SIGNING_KEY"], algorithm, headers=headers)
+            assert all(accepts(verifier, token, algorithm) for verifier in both), phase
+        slots = aimed

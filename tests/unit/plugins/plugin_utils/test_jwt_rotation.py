@@ -313,8 +313,8 @@ def test_nobody_signs_with_a_key_that_a_service_cannot_see(blind):
 def test_what_is_for_signing_keys_is_refused_for_others_and_not_passed_over(world):
     for given, option in (({"emergency": True}, "emergency"), ({"phase": "retire"}, "jwt_phase")):
         with pytest.raises(SecretsError, match=f"^smtp: {option} is for JWT signing keys alone; leave it out$"):
-            rotation_of(world.deployment, "smtp", {"jwt": given}).check_options()
-        rotation_of(world.deployment, "jwt", {"jwt": given}).check_options()
+            rotation_of(world.deployment, "smtp", {"jwt": given, "skip_services": []}).check_options()
+        rotation_of(world.deployment, "jwt", {"jwt": given, "skip_services": []}).check_options()
     rotation_of(world.deployment, "smtp", {"jwt": {"phase": "", "emergency": False}}).check_options()
 
 
@@ -463,7 +463,9 @@ def test_what_is_asked_of_signing_keys_contradicts_nothing(world):
     with pytest.raises(
         SecretsError, match="jwt: emergency replaces the key at once, without phases; leave jwt_phase out"
     ):
-        rotation_of(world.deployment, "jwt", {"jwt": {"emergency": True, "phase": "retire"}}).check_options()
+        rotation_of(
+            world.deployment, "jwt", {"jwt": {"emergency": True, "phase": "retire"}, "skip_services": []}
+        ).check_options()
 
 
 def test_a_value_taken_over_from_env_ends_what_was_unfinished(world):
@@ -500,13 +502,19 @@ def test_another_kind_of_algorithm_is_told_before_a_phase_is_due(world):
 
 def test_what_is_not_for_all_that_are_named_is_refused_before_any_is_touched(world):
     def queued(*names, kind=None, **jwt):
-        given = {"catalog": world.catalog, "credentials": names, "kind": kind, "jwt": jwt}
+        given = {"catalog": world.catalog, "credentials": names, "kind": kind, "jwt": jwt, "skip_services": skipped}
         return to_rotate(world.deployment, given)
+
+    skipped = []
 
     with pytest.raises(SecretsError, match="^smtp: jwt_phase is for JWT signing keys alone; leave it out$"):
         queued("jwt", "smtp", phase="introduce")
     assert queued("jwt", "smtp", kind="jwt", phase="introduce") == ["jwt"]
     assert queued("jwt", "smtp") == ["jwt", "smtp"]
+    skipped = ["app"]
+    with pytest.raises(SecretsError, match="^jwt: skip_service is not for signing keys"):
+        queued("smtp", "jwt")
+    assert queued("smtp") == ["smtp"]
     with pytest.raises(SecretsError, match="^nothing of the kind jwt is among smtp; look at secrets_catalog$"):
         queued("smtp", kind="jwt")
     world.catalog["smtp"]["intervall"] = "1d"
