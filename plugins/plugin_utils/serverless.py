@@ -32,6 +32,7 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import (
     Rotation,
     is_unfinished,
     old_value,
+    phase_of,
     record_of,
     untested,
 )
@@ -102,6 +103,13 @@ class ManualRotation(ServerlessRotation):
         deployment.require_discretion()
         entry = deployment.entry(self.name)
         old, purpose = old_value(entry), self.arguments["purpose"]
+        if purpose == "rotate" and not is_unfinished(entry) and self._is_brought(entry):
+            # The same command once more: its run died when all was done, or nobody saw its end.
+            if left := record_of(self.name, deployment.memory()).get("rotation"):
+                return self._close(entry, left)
+            todo = f"; {self._to_end(entry)}" if old else ""
+            deployment.line("open", f"{self.name}: the value that was brought is in use already{todo}")
+            return {"changed": False, "phase": "ended"}
         if not old or entry.get("pending") or purpose == "abort":
             return super().open()
         if self.arguments["confirmed"]:
@@ -117,6 +125,13 @@ class ManualRotation(ServerlessRotation):
         deployment.line("open", f"{self.name}: not ended. {todo}")
         return {"changed": False, "phase": "grace"}
 
+    def _is_brought(self, entry: dict[str, Any]) -> bool:
+        """Tell whether the value that is brought is the current one by an earlier run."""
+        given, current = self._given(), entry["current"]
+        if not given or "rotation" not in current:
+            return False
+        return self._value(given, entry) == (current["user"], current["password"])
+
     def _to_end(self, entry: dict[str, Any]) -> str:
         """Return what a person has to do to end the old value."""
         return report.to_end(self.name)
@@ -127,13 +142,22 @@ class ManualRotation(ServerlessRotation):
         pending, given = entry.get("pending"), self._given()
         if self.opened["purpose"] != "rotate" or (pending or {}).get("direction") == "back":
             return
-        if not pending:
+        if self._only_ends():
+            if given and not self._is_brought(entry):
+                raise SecretsError(
+                    f"{self.name}: a rotation to another value is unfinished; give that one, or none, and this one afterwards"
+                )
+        elif not pending:
             self._check_new(entry, given)
         elif given and self._value(given, entry) != (pending["user"], pending["password"]) and not self._gives_way():
             raise SecretsError(
                 f"{self.name}: a rotation to another value is unfinished; give that one, or none, or go back first: "
                 + report.command("abort", rotate=self.name)
             )
+
+    def _only_ends(self) -> bool:
+        """Tell whether an earlier run has left nothing but the old value's end."""
+        return phase_of(self.entry()) == "revoke" and self.opened.get("heard", {}).get("current") != "rejected"
 
     def _gives_way(self) -> bool:
         """Tell whether the pending value is worth nothing, so that another one may take its place."""
@@ -164,7 +188,8 @@ class ManualRotation(ServerlessRotation):
 
     def _may_ask(self) -> bool:
         """Tell whether a person's new value is what this run needs."""
-        return self.opened.get("purpose") == "rotate" and not self.entry().get("pending")
+        wanted = not self.entry().get("pending") and not self._only_ends()
+        return self.opened.get("purpose") == "rotate" and wanted
 
     def _ask_person(self) -> bytes:
         """Return what is typed, unseen; nothing where there is no terminal."""
@@ -472,7 +497,7 @@ class TokenRotation(ManualRotation):
         super()._refuse(facts, info, resuming)
         entry, given = self.entry(), self._given()
         pending = entry.get("pending")
-        if self.opened["purpose"] != "rotate" or (pending and not self._is_another(given, entry)):
+        if self.opened["purpose"] != "rotate" or (pending and not self._is_another(given, entry)) or self._only_ends():
             return
         if pending and pending.get("direction") == "back":
             return

@@ -545,3 +545,50 @@ def test_a_connector_that_is_down_for_its_dead_token_gets_the_new_one(answer, pa
     rotation, seen = token("telegram", {OLD["telegram"]: answer}, given=NEW["telegram"])
     look(rotation, seen)
     assert rotation.facts["plan"]["refusals"] == ([] if passed else [DOWN])
+
+
+@pytest.mark.parametrize("platform", ["whatsapp", "telegram"])
+@pytest.mark.parametrize("locked", [False, True])
+def test_the_same_command_after_its_end_has_nothing_to_do(platform, locked):
+    ended = {"revoke_after": "2126-01-01T00:00:00+00:00"} if platform == "whatsapp" else {"revoked": "2026-01-02"}
+    entry = {
+        "engine": platform,
+        "current": slot(NEW[platform], rotation="r-new"),
+        "previous": slot(OLD[platform], rotation="r-new", **ended),
+    }
+    rotation, seen = token(platform, given=NEW[platform], entry=entry)
+    record = {"credential": platform, "rotation": "r-new"}
+    rotation.deployment.memory = lambda: {"records": [record] if locked else []}
+    closed = []
+    rotation._close = lambda _entry, left: closed.append(left) or {"changed": False, "phase": "ended"}
+    assert rotation.open() == {"changed": False, "phase": "ended"}
+    assert closed == (["r-new"] if locked else [])
+    if not locked:
+        assert "the value that was brought is in use already" in seen.lines[-1]
+        assert ("revoke the old token" in seen.lines[-1]) == (platform == "whatsapp")
+
+
+def test_a_token_that_nobody_has_brought_before_is_no_news_but_refused():
+    entry = {"engine": "whatsapp", "current": slot(NEW["whatsapp"], imported=True)}
+    rotation, _seen = token("whatsapp", given=NEW["whatsapp"], entry=entry)
+    with pytest.raises(SecretsError, match="is the current value; have a new one issued first"):
+        rotation._check_new(entry, NEW["whatsapp"])
+    assert not rotation._is_brought(entry)
+
+
+@pytest.mark.parametrize(("given", "refused"), [("", False), ("same", False), ("another", True)])
+def test_a_run_that_died_before_the_old_tokens_end_needs_no_new_one(given, refused):
+    entry = {
+        "engine": "telegram",
+        "current": slot(NEW["telegram"], rotation="r-new"),
+        "previous": slot(OLD["telegram"], rotation="r-new"),
+    }
+    assert phase_of(entry) == "revoke"
+    value = {"": "", "same": NEW["telegram"], "another": "123456:another-0123456789"}[given]
+    says = {OLD["telegram"]: REJECTED, "123456:another-0123456789": accepted("telegram")}
+    rotation, seen = token("telegram", says, given=value, entry=entry)
+    if refused:
+        with pytest.raises(SecretsError, match="a rotation to another value is unfinished; give that one, or none"):
+            look(rotation, seen, "revoke")
+    else:
+        look(rotation, seen, "revoke")
