@@ -19,7 +19,7 @@ from ansible.utils.display import Display
 from ansible_collections.chat4all.secrets.plugins.module_utils.adoption import is_placeholder
 from ansible_collections.chat4all.secrets.plugins.module_utils.api_tokens import ready_log
 from ansible_collections.chat4all.secrets.plugins.module_utils.declared import VARIABLE_PARTS, seconds
-from ansible_collections.chat4all.secrets.plugins.module_utils.engines import serverless_engine
+from ansible_collections.chat4all.secrets.plugins.module_utils.engines import kind_of, serverless_engine
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.platforms.telegram import bot_id
 from ansible_collections.chat4all.secrets.plugins.module_utils.platforms.tokens import PLATFORMS, Platform
@@ -56,6 +56,8 @@ def new_values(deployment: Deployment) -> Mapping[str, Any]:
     for name in values:
         if name not in known:
             raise SecretsError(f"{NEW_VALUES}.{name}: not in secrets_catalog; there are {', '.join(known)}")
+        if kind_of(name, known[name]) not in ("manual", "token"):
+            raise SecretsError(f"{NEW_VALUES}.{name}: its values are generated; leave it out")
     return values
 
 
@@ -479,6 +481,7 @@ class TokenRotation(ManualRotation):
         elif current["status"] == "rejected":
             effect = f"{platform.title} rejects the present token already: calls fail until the services are replaced"
         by_hand = "none      the old token is dead" if platform.single else self._to_end(entry)
+        by_hand = "none      the old token runs out by itself" if platform.renews else by_hand
         return {"value": value, "effect": effect, "by_hand": by_hand}
 
     def _greeting(self, user: str, accepted: bool) -> str:

@@ -162,9 +162,9 @@ def test_a_token_is_rotated_and_the_platform_confirms_the_old_ones_end(stack, pl
     assert not any(value in done.stdout or value.encode() in kept for value in (old, new))
 
     status = plays.run("status.yml")
-    assert "TODO: revoke the old token of the system user in Meta's business settings" in " ".join(
-        status.stdout.split()
-    )
+    todo = "TODO: revoke the old token of the system user in Meta's business settings"
+    # It fails once the day is over.
+    assert status.returncode == 0 and todo in " ".join(status.stdout.split()), status.stdout
     kept = plays.run("revoke.yml", "-e", "revoke=whatsapp", "-e", "confirmed=true")
     assert kept.returncode != 0 and "WhatsApp still accepts the old token" in kept.stdout, kept.stdout
     stack.control(revoke=old)

@@ -113,7 +113,7 @@ def test_a_surveys_answer_is_for_the_one_credential_that_is_named():
         assert bool(rotation._given()) == counts
     rotation.deployment.task_vars |= {"rotate": "smtp", "secrets_new_values": {"smtp": "file-0123456789"}}
     assert rotation._given() == "file-0123456789"
-    rotation.deployment.arguments["catalog"]["other"] = {}
+    rotation.deployment.arguments["catalog"]["other"] = {"engine": "manual"}
     rotation.deployment.task_vars["secrets_new_values"] = {"other": "file-0123456789"}
     rotation.create()
     assert seen.stored["pending"]["password"] == "answer-0123456789"

@@ -174,6 +174,7 @@ def test_instagrams_token_is_renewed_and_stored_before_anything_else():
     look(rotation, seen)
     assert "renew" not in seen.asked
     assert rotation.create()["changed"] and seen.stored["pending"]["password"] == NEW["instagram"]
+    assert rotation.facts["about"]["by_hand"] == "none      the old token runs out by itself"
     assert [note["step"] for note in seen.notes] == ["open", "create"]
     assert rotation.create() == {"changed": False} and seen.asked.count("renew") == 1
     dead, seen = token("instagram", {OLD["instagram"]: REJECTED})
@@ -463,6 +464,13 @@ def test_what_is_brought_for_nobody_is_told():
         SecretsError, match=r"^secrets_new_values\.whatsap: not in secrets_catalog; there are whatsapp, smtp$"
     ):
         queued("whatsapp", NEW["whatsapp"], entry, whatsap="EAAJ")()
+    rotation, _seen = token("whatsapp", given=NEW["whatsapp"])
+    rotation.deployment.arguments["catalog"]["telegram-webhook"] = {}
+    rotation.deployment.task_vars["secrets_new_values"]["telegram-webhook"] = "mine"
+    with pytest.raises(
+        SecretsError, match=r"secrets_new_values\.telegram-webhook: its values are generated; leave it out"
+    ):
+        rotation._given()
 
 
 def test_a_renewed_token_runs_out_by_its_own_age_and_holds_up_no_renewal(monkeypatch):
