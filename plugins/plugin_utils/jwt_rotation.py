@@ -399,7 +399,10 @@ class JwtRotation(Rotation):
     def _subject(self) -> dict[str, Any]:
         """The key that the phase is about, for the ledger: the one that begins or ends."""
         entry = self.entry()
-        slots, label = entry["target"], {"introduce": "next", "retire": "previous"}.get(self.phase, "current")
+        slots, label = (
+            self.slot(entry, "target"),
+            {"introduce": "next", "retire": "previous"}.get(self.phase, "current"),
+        )
         return dict((entry if self.phase == "retire" else slots)[label])
 
     def roll_out(self) -> dict[str, Any]:

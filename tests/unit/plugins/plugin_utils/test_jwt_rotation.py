@@ -593,3 +593,11 @@ def test_an_id_that_the_document_does_not_have_is_refused(tmp_path):
         SecretsError, match=f"JWT_KEY_ID is theirs, and the JWKS document has that key as {mine['user']}"
     ):
         one.provision()
+
+
+def test_what_another_run_has_ended_is_not_finished_again(world):
+    world.deployment.check_mode = False
+    given = {"skip_services": [], "purpose": "rotate", "jwt": {"phase": "introduce"}, "take_lock": None, "rolled": {}}
+    seen = rotation_of(world.deployment, "jwt", {**given, "accept_weak": False}).open()
+    with pytest.raises(SecretsError, match="jwt: its target value is gone: another run has ended r-"):
+        rotation_of(world.deployment, "jwt", {**given, "opened": seen}).finish()
