@@ -17,6 +17,7 @@ import json
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -184,8 +185,9 @@ class Rollout:
                 if undone
                 else None
             )
-        # After a crash as many run on the old value, or on the new one, as there are to be.
-        want = wanted or max(sum(one.running for one in some) for some in (stale, fresh))
+        # After a crash as many run on the old value, or on the new one, or on one between them, as there are to be.
+        running = Counter((one.id in stale_ids, one.config_hash) for one in mine if one.running)
+        want = wanted or max(running.values(), default=0)
         if not want:
             self.not_running.append(name)
             return (

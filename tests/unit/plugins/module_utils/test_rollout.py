@@ -25,13 +25,15 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.rollout import (
 )
 
 
-def container(service: str, identity: str, status: str = "running", exit_code: int = 0, name: str = "") -> Container:
+def container(
+    service: str, identity: str, status: str = "running", exit_code: int = 0, name: str = "", config: str = ""
+) -> Container:
     return Container(
         id=identity,
         name=name or f"demo-{service}-{identity}",
         service=service,
         number=1,
-        config_hash="",
+        config_hash=config,
         image="",
         image_id="",
         running=status in ("running", "paused", "restarting"),
@@ -86,7 +88,8 @@ def plan(*states: str, service: str = "a", wanted: int = 0, tmp_path=None, **pro
     containers = []
     for index, state in enumerate(states):
         age, status, *rest = state.split()
-        containers.append(container(service, f"{age}{index}", status, *map(int, rest[:1]), *rest[1:]))
+        number, *name = rest or ["0"]
+        containers.append(container(service, f"{age}{index}", status, int(number), *name, config=age))
     if wanted:
         Journal(str(tmp_path)).add({service: wanted})
     waves = rollout(*containers, state_dir=str(tmp_path) if tmp_path else None, **project).plan()
@@ -114,6 +117,9 @@ def plan(*states: str, service: str = "a", wanted: int = 0, tmp_path=None, **pro
         (["old exited", "old running", "new running", "new running"], [("start_first", 2)]),
         (["old exited", "new running"], [("start_first", 1)]),
         (["new running", "new created"], [("start_first", 1)]),
+        # Killed after start, and the value is another one since.
+        (["old running", "older running"], [("start_first", 1)]),
+        (["old running", "old running", "older running", "older created"], [("start_first", 2)]),
     ],
 )
 def test_as_many_as_ran_shall_run(states, expected):
