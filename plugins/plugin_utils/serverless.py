@@ -105,7 +105,7 @@ class ManualRotation(ServerlessRotation):
         deployment.require_discretion()
         entry = deployment.entry(self.name)
         old, purpose = old_value(entry), self.arguments["purpose"]
-        if purpose == "rotate" and not is_unfinished(entry) and self._is_brought(entry):
+        if self._is_in_use(entry):
             # The same command once more: its run died when all was done, or nobody saw its end.
             if left := record_of(self.name, deployment.memory()).get("rotation"):
                 return self._close(entry, left)
@@ -126,6 +126,10 @@ class ManualRotation(ServerlessRotation):
             raise SecretsError(f"{self.name}: one value at a time: {todo}")
         deployment.line("open", f"{self.name}: not ended. {todo}")
         return {"changed": False, "phase": "grace"}
+
+    def _is_in_use(self, entry: dict[str, Any]) -> bool:
+        """Tell whether a rotation to the value that is brought has ended."""
+        return self.arguments["purpose"] == "rotate" and not is_unfinished(entry) and self._is_brought(entry)
 
     def _is_brought(self, entry: dict[str, Any]) -> bool:
         """Tell whether the value that is brought is the current one by an earlier run."""
@@ -368,7 +372,14 @@ class TokenRotation(ManualRotation):
         deployment.require_discretion()
         entry = deployment.entry(self.name)
         old = old_value(entry)
-        if old and not entry.get("pending") and self.arguments["purpose"] != "abort":
+        if self._is_in_use(entry):
+            facts = deployment.catalog_info([self.name])["credentials"][self.name]
+            if self.log_in(facts, entry, "current")["logins"]["current"]["status"] == "rejected":
+                raise SecretsError(
+                    f"{self.name}: {self.platform.title} rejects the token that is brought, which is in use; have a new one "
+                    "issued, and bring it"
+                )
+        elif old and not entry.get("pending") and self.arguments["purpose"] != "abort":
             facts = deployment.catalog_info([self.name])["credentials"][self.name]
             login = self.log_in(facts, entry, "previous")["logins"]["previous"]
             platform = self.platform

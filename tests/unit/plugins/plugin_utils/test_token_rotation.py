@@ -600,3 +600,10 @@ def test_a_run_that_died_before_the_old_tokens_end_needs_no_new_one(given, refus
             look(rotation, seen, "revoke")
     else:
         look(rotation, seen, "revoke")
+
+
+def test_a_token_in_use_that_is_brought_once_more_and_is_dead_is_refused():
+    entry = {"engine": "whatsapp", "current": slot(NEW["whatsapp"], rotation="r-new")}
+    rotation, _seen = token("whatsapp", {NEW["whatsapp"]: REJECTED}, given=NEW["whatsapp"], entry=entry)
+    with pytest.raises(SecretsError, match="WhatsApp rejects the token that is brought, which is in use"):
+        rotation.open()
