@@ -24,7 +24,7 @@ demo: setup-demo ## rotate a running stack's database password under load, besid
 check: setup-check ## the quick tests: lint, sanity, units
 	@tests/quality/check
 
-test: setup-test ## check, the tests with containers, a part of crash, faults and canary, molecule: 50 minutes
+test: setup-test ## check, the tests with containers, a part of crash, faults and canary, molecule: 55 minutes
 	@python tests/images/images.py --list
 	@tests/quality/check
 	@tests/quality/artifact
@@ -37,7 +37,7 @@ benchmark: setup-test ## the figures of docs/benchmarks.md and docs/jwt.md, into
 	@python tests/benchmarks/rotation.py
 	@PYTHONPATH=$(CURDIR)/build/collections python tests/benchmarks/signing_keys.py
 
-crash: setup-demo ## kill rotations at every point and see them recover, about 110 minutes; writes build/crash.json
+crash: setup-demo ## kill rotations at every point and see them recover, about 3 hours; writes build/crash.json
 	@PYTHONPATH=$(CURDIR)/build/collections python tests/crash/crash.py
 
 faults: setup-test ## full disks, cut connections and hosts, second owners, hostile files: what a rotation says and does then

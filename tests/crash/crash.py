@@ -6,7 +6,8 @@
 """Kills rotations at every point and looks at what the same command, run again, makes of it: ``make crash``.
 
 A clean rotation of each case finds the points. Then, for each of them: rotate, kill there, run the same command until
-it ends well, and check the end state, which is where the next rotation begins. The figures go to ``build/crash.json``.
+it ends well, and check the end state, which is where the next rotation begins. Where a rotation is done by several
+commands in turn, each is killed at its own points. The figures go to ``build/crash.json``.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from cases import CASES, Case
-from deployment import BUILD, ROOT, Deployment, harness
+from deployment import BUILD, ROOT, Rotated, harness
 from processes import CONTROLLER, TREE, Run
 from stack import StackError
 
@@ -40,6 +42,16 @@ LANES = 3
 # before the stack is given up.
 BUSY, BUSY_LIMIT = "is working there; run the same command later", 120
 FAILURES = 3
+# What the operations of durable writes begin with.
+WRITES = ("write", "append")
+
+
+class Point(NamedTuple):
+    """Where and how a rotation can be killed, in which of its turns."""
+
+    label: str
+    mode: str
+    turn: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,7 @@ class Kill:
 
     label: str
     mode: str
+    turn: str = ""
     seconds: float | None = None
     # The first rerun is killed too, after so many seconds.
     again: float | None = None
@@ -61,14 +74,15 @@ class Result:
     kind: str
     label: str
     mode: str
+    turn: str = ""
     recovered: bool = False
     # The rotation ended before: a point that it never came to, or a random moment after its end.
     missed: bool = False
     reruns: int = 0
     # How often a rerun was told to come back later.
     busy: int = 0
-    # Of the consumers.
-    logins: int = 0
+    # What the case counts of its users.
+    accepted: int = 0
     refused: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     probes: int = 0
@@ -78,29 +92,41 @@ class Result:
     @property
     def row(self) -> str:
         word = "FAILED" if self.problems else "missed" if self.missed else "ok"
-        return f"{self.case:<18} {self.label:<72} {self.mode:<11} {word:<7} {self.refused:>4} refused {self.seconds:6.1f} s"
+        label = f"{self.turn}: {self.label}" if self.turn else self.label
+        return f"{self.case:<18} {label:<72} {self.mode:<11} {word:<7} {self.refused:>4} refused {self.seconds:6.1f} s"
 
 
-def points_of(trace: Sequence[dict[str, Any]], events: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the kill points of a clean rotation: label and mode, in the order in which they came.
+def points_of(trace: Sequence[dict[str, Any]], events: Sequence[str], turn: str = "") -> list[Point]:
+    """Return the kill points of a clean rotation in the order in which they came.
 
-    Of the questions that a module which only reads puts to the server, the first stands for all. Where a module
-    changes something, killing the controller alone is a further point: at its first point, and at each of its commands
-    to the engine.
+    Of the questions that are put to a server or a platform, the first stands for all. Where a module changes
+    something, killing the controller alone is a further point: at its first point, at each of its commands to the
+    engine, and at each call that changes something at a platform. Of two writes with nothing between them, the second
+    one's ``before`` is the first one's ``after``.
     """
-    found: list[tuple[str, str]] = []
+    found: list[Point] = []
     begun: set[tuple[str, str]] = set()
+    last: tuple[int, str] = (0, "")
     for row in trace:
         step, name, operation, moment = row["what"]
         reads = name.endswith("_info")
-        if reads and f" #1 {moment}" not in row["label"]:
+        if (reads or operation.startswith("GET")) and f" #1 {moment}" not in row["label"]:
             continue
-        found.append((row["label"], TREE))
+        if not (last == (row["pid"], "after") and moment == "before" and operation.startswith(WRITES)):
+            found.append(Point(row["label"], TREE, turn))
+        last = (row["pid"], moment) if operation.startswith(WRITES) else (0, "")
         changes = name != "controller" and not reads and moment == "before"
-        if changes and ((step, name) not in begun or operation.startswith("docker")):
+        if changes and ((step, name) not in begun or operation.startswith(("docker", "POST"))):
             begun.add((step, name))
-            found.append((row["label"], CONTROLLER))
-    return found + [(label, TREE) for label in events]
+            found.append(Point(row["label"], CONTROLLER, turn))
+    return found + [Point(label, TREE, turn) for label in events]
+
+
+def in_turn(points: Sequence[Point]) -> list[Point]:
+    """Return the points so that each turn's first one comes first, then their second ones, and so on."""
+    turns = dict.fromkeys(point.turn for point in points)
+    each = ([point for point in points if point.turn == turn] for turn in turns)
+    return [point for point in chain.from_iterable(zip_longest(*each)) if point]
 
 
 def random_kill(seed: int, points: Sequence[str], length: float) -> Kill:
@@ -120,8 +146,8 @@ class Lane:
 
     def __init__(self, name: str, case: Case) -> None:
         self.name, self.case = name, case
-        self.deployment: Deployment | None = None
-        self.points: list[tuple[str, str]] = []
+        self.deployment: Rotated | None = None
+        self.points: list[Point] = []
         self.clean_seconds = 0.0
 
     def __enter__(self) -> Lane:
@@ -132,7 +158,7 @@ class Lane:
         self._remove()
 
     def _build(self) -> None:
-        deployment = self.deployment = Deployment(self.name, self.case)
+        deployment = self.deployment = self.case.deployment(self.name, self.case)
         deployment.__enter__()
         try:
             deployment.start()
@@ -146,35 +172,42 @@ class Lane:
             deployment.__exit__(None, None, None)
 
     def record(self) -> None:
-        """Rotate once without being killed: what it comes to are the points."""
+        """Carry out each turn once without a kill: what it comes to are its points."""
         deployment = self.deployment
-        run = deployment.run()
-        code = run.end()
-        self.clean_seconds = time.monotonic() - run.began
-        deployment.remember()
-        problems = deployment.check().problems
-        if code or problems:
-            raise harness.BenchmarkError("\n".join(["a rotation that nobody kills failed", *problems, run.output]))
+        deployment.warm_up()
+        deployment.counts()
+        for turn in deployment.turns:
+            deployment.prepare(turn)
+            run = deployment.run()
+            code = run.end()
+            self.clean_seconds += time.monotonic() - run.began
+            deployment.remember()
+            problems = deployment.check().problems
+            if code or problems:
+                raise harness.BenchmarkError("\n".join(["a rotation that nobody kills failed", *problems, run.output]))
+            self.points += points_of(run.trace, deployment.events.labels, turn)
+        if self.case.zero_refused and deployment.counts().refused:
+            raise harness.BenchmarkError("a rotation that nobody kills had something refused")
         if not deployment.control_is_seen():
-            raise harness.BenchmarkError("the deliberate wrong login is not in the server's log")
-        self.points = points_of(run.trace, deployment.events.labels)
-        deployment.logins()
+            raise harness.BenchmarkError("what is refused on purpose is not counted")
+        deployment.counts()
 
     def finish(self) -> list[str]:
-        """Try every login that ever was, and see once more that a refused one would be counted."""
+        """Try every value that ever was, and see once more that what is refused would be counted."""
         problems = self.deployment.check(everything=True).problems
-        return (
-            problems if self.deployment.control_is_seen() else [*problems, "the deliberate wrong login is not counted"]
-        )
+        refused = self.deployment.counts().refused
+        if self.case.zero_refused and refused:
+            problems.append(f"{refused} {self.case.counted} were refused")
+        return problems if self.deployment.control_is_seen() else [*problems, "what is refused is not counted"]
 
     def kill(self, kind: str, kill: Kill) -> Result:
         """Rotate, kill, run the same command again until it ends well, and check."""
         deployment = self.deployment
-        result = Result(self.case.name, kind, kill.label, kill.mode)
+        result = Result(self.case.name, kind, kill.label, kill.mode, kill.turn)
         began = time.monotonic()
         runs: list[Run] = []
         try:
-            deployment.begin_again()
+            deployment.prepare(kill.turn)
             killed = self._begin(kill, runs)
             result.missed = not killed
             deployment.remember()
@@ -190,10 +223,10 @@ class Lane:
             check = deployment.check()
             result.problems += check.problems
             result.probes = check.probes
-            logins = deployment.logins()
-            result.logins, result.refused, result.reasons = logins.accepted, logins.refused, dict(logins.reasons)
-            if not logins.accepted:
-                result.problems.append("no consumer logged in all the while")
+            counts = deployment.counts()
+            result.accepted, result.refused, result.reasons = counts.accepted, counts.refused, dict(counts.reasons)
+            if not counts.accepted:
+                result.problems.append(f"no {self.case.counted} were accepted all the while")
         except (StackError, harness.BenchmarkError, subprocess.SubprocessError, OSError, RuntimeError) as error:
             result.problems.append(f"{type(error).__name__}: {error}")
         result.recovered = not result.problems and not (kind == "point" and result.missed)
@@ -245,7 +278,7 @@ class Lane:
             result.problems.append(f"rerun {result.reruns} ended with exit code {code}: {_why(run.output)}")
 
     def _keep_evidence(self, result: Result, runs: list[Run]) -> None:
-        name = re.sub(r"[^\w.#-]+", "_", f"{result.case}-{result.label}-{result.mode}")
+        name = re.sub(r"[^\w.#-]+", "_", f"{result.case}-{result.turn}-{result.label}-{result.mode}")
         folder = BUILD / "crash" / "failed" / name
         folder.mkdir(parents=True, exist_ok=True)
         for number, run in enumerate(runs):
@@ -254,7 +287,8 @@ class Lane:
         state = self.deployment.stack.directory / ".chat4all" / "state.json"
         if state.exists():
             (folder / "state.json").write_text(state.read_text())
-        listing = self.deployment.stack.docker("ps", "--all", "--filter", self.deployment._mine)
+        mine = f"label=com.docker.compose.project={self.deployment.stack.project}"
+        listing = self.deployment.stack.docker("ps", "--all", "--filter", mine)
         (folder / "containers.txt").write_text(listing)
 
 
@@ -275,11 +309,12 @@ class Selection:
     sample: int = 0
     seeds: Sequence[int] = ()
 
-    def choose(self, points: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-        chosen = [point for point in points if re.search(self.points, " ".join(point))]
-        if 0 < self.sample < len(chosen):
-            step = len(chosen) / self.sample
-            chosen = [chosen[int(number * step)] for number in range(self.sample)]
+    def choose(self, case: Case, points: Sequence[Point]) -> list[Point]:
+        chosen = [point for point in points if re.search(self.points, f"{point.label} {point.mode} {point.turn}")]
+        sample = self.sample or case.sample
+        if 0 < sample < len(chosen):
+            step = len(chosen) / sample
+            chosen = [chosen[int(number * step)] for number in range(sample)]
         return chosen
 
 
@@ -321,9 +356,9 @@ class Matrix:
                     f"{case.name}: a clean rotation takes {known['clean_seconds']:.1f} s "
                     f"and has {len(known['points'])} points"
                 )
-            for label, mode in self.selection.choose(known["points"])[part :: self.lanes]:
-                self._one(lane, "point", Kill(label, mode))
-            labels = sorted({label for label, mode in known["points"] if not label.endswith("event")})
+            for point in in_turn(self.selection.choose(case, known["points"])[part :: self.lanes]):
+                self._one(lane, "point", Kill(*point))
+            labels = sorted({point.label for point in known["points"] if not point.label.endswith("event")})
             for seed in self._seeds(case)[part :: self.lanes]:
                 self._one(lane, f"seed {seed}", random_kill(seed, labels, lane.clean_seconds))
             if self.stopped.is_set():
@@ -333,9 +368,9 @@ class Matrix:
                 self.problems += [f"{case.name}, at the end: {problem}" for problem in problems]
 
     def _seeds(self, case: Case) -> list[int]:
-        """Return the seeds of a case; they are shared among those in which one rotation follows the other."""
-        cases = [each for each in self.cases if not each.first]
-        return [] if case.first else [seed for seed in self.selection.seeds if cases[seed % len(cases)] is case]
+        """Return the seeds of a case; they are shared among those that are killed at random."""
+        cases = [each for each in self.cases if each.at_random]
+        return [seed for seed in self.selection.seeds if case.at_random and cases[seed % len(cases)] is case]
 
     def _one(self, lane: Lane, kind: str, kill: Kill) -> None:
         if self.stopped.is_set():
@@ -356,14 +391,23 @@ class Matrix:
     def figures(self) -> dict[str, Any]:
         points = [each for each in self.results if each.kind == "point"]
         seeds = [each for each in self.results if each.kind != "point"]
-        strict = {case.name for case in self.cases if case.zero_refused}
+        strict = [case for case in self.cases if case.zero_refused]
+
+        def total(what: str, cases: Sequence[Case], logins: bool) -> int:
+            names = {case.name for case in cases if (case.counted == "logins") is logins}
+            return sum(getattr(each, what) for each in self.results if each.case in names)
+
         return {
             "points": len(points),
             "recovered": sum(each.recovered for each in points),
             "missed": sum(each.missed for each in points),
             "random_killed": sum(not each.missed for each in seeds),
-            "logins": sum(each.logins for each in self.results),
-            "refused_logins": sum(each.refused for each in self.results if each.case in strict),
+            "controller_alone": sum(each.mode == CONTROLLER for each in points),
+            "logins": total("accepted", self.cases, logins=True),
+            "refused_logins": total("refused", strict, logins=True),
+            # Signed tokens, calls with API tokens, updates and verify tokens of webhooks.
+            "tokens": total("accepted", self.cases, logins=False),
+            "refused_tokens": total("refused", strict, logins=False),
             "random_runs": len(seeds),
             "random_recovered": sum(each.recovered for each in seeds),
             "problems": self.problems,
@@ -377,7 +421,9 @@ class Matrix:
         return {
             "clean_seconds": round(known["clean_seconds"], 1),
             "points_found": len(known["points"]),
-            "refused_logins": sum(each.refused for each in mine),
+            "counted": case.counted,
+            "accepted": sum(each.accepted for each in mine),
+            "refused": sum(each.refused for each in mine),
             "must_refuse_none": case.zero_refused,
             "results": [asdict(each) for each in sorted(mine, key=lambda each: (each.kind, each.label, each.mode))],
         }
@@ -389,6 +435,7 @@ def is_good(figures: dict[str, Any]) -> bool:
         and figures["recovered"] == figures["points"]
         and figures["random_recovered"] == figures["random_runs"]
         and not figures["refused_logins"]
+        and not figures["refused_tokens"]
         and not figures["problems"]
     )
 
@@ -400,14 +447,15 @@ def summary(figures: dict[str, Any]) -> str:
         f"{figures['random_killed']} killed before their end",
     ]
     for name, case in figures["cases"].items():
-        word = "must be 0" if case["must_refuse_none"] else "one user: there is a gap"
-        lines.append(f"{name:<17} {case['points_found']} points, {case['refused_logins']} refused logins ({word})")
+        word = "must be 0" if case["must_refuse_none"] else "there is a gap"
+        counts = f"{case['accepted']} {case['counted']}, {case['refused']} refused ({word})"
+        lines.append(f"{name:<17} {case['points_found']} points, {counts}")
     return "\n".join([*lines, *figures["problems"]])
 
 
 def markdown(figures: dict[str, Any]) -> str:
     """Return the matrix of docs/reliability.md: one line for each step and case."""
-    lines = ["| step | case | points | recovered | refused logins |", "|---|---|---|---|---|"]
+    lines = ["| step | case | points | recovered | refused |", "|---|---|---|---|---|"]
     for name, case in figures["cases"].items():
         rows = [each for each in case["results"] if each["kind"] == "point"]
         steps = list(
@@ -426,7 +474,7 @@ def markdown(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-STEPS = ("open", "create", "set", "test", "publish", "roll_out", "drain", "finish", "revoke")
+STEPS = ("open", "create", "set", "test", "publish", "roll_out", "drain", "finish", "revoke", "back")
 
 
 def main() -> int:

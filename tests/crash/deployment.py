@@ -2,7 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A small deployment to kill rotations on, and the check of the state in which they must end."""
+"""What rotations are killed on: what all have in common, and a small deployment with a database server.
+
+Each can check the state in which a rotation must end."""
 
 from __future__ import annotations
 
@@ -15,21 +17,25 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
-for _folder in (ROOT / "tests" / "benchmarks", ROOT / "tests" / "stack", BUILD / "collections"):
-    sys.path.insert(0, str(_folder))
+for _folder in ("benchmarks", "stack", "platforms"):
+    sys.path.insert(0, str(ROOT / "tests" / _folder))
+sys.path.insert(0, str(BUILD / "collections"))
 
 import harness  # noqa: E402
-from cases import Case  # noqa: E402
 from counters import Logins  # noqa: E402
 from outcome import Login, check_end, failure_of, stored  # noqa: E402
 from plays import Plays  # noqa: E402
 from processes import Run  # noqa: E402
 from stack import Stack, StackError  # noqa: E402
+
+if TYPE_CHECKING:
+    from cases import Case
 
 # A job, a service that is replaced start-first, and one in the next wave that is stopped first.
 START_FIRST, STOP_FIRST, JOB, SERVER = "message-service", "api-gateway", "migrate", "postgres"
@@ -108,15 +114,69 @@ class Check:
     probes: int
 
 
-class Deployment(harness.Deployment):
+class Rotated:
+    """A stack whose credential is rotated again and again, with its store and inventory, and the engine's events."""
+
+    # What is carried out in turn, where a rotation is done by more than one command.
+    turns: tuple[str, ...] = ("",)
+    case: Case
+    folder: Path
+    stack: Stack
+    plays: Plays
+    events: Events
+    runs = 0
+
+    @property
+    def store_folder(self) -> Path:
+        return self.folder / "inventory"
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The playbook that rotates, and its arguments."""
+        return self.case.command
+
+    def warm_up(self) -> None:
+        """Do what comes before the first of many rotations that are alike."""
+
+    def prepare(self, turn: str) -> None:
+        """Do what has to be done before the next rotation, so that it is the turn's."""
+
+    def run(self, wanted: str = "", command: tuple[str, ...] = ()) -> Run:
+        """Start the command that rotates."""
+        self.runs += 1
+        project = self.stack.directory
+        files = [project, project / ".chat4all", self.store_folder]
+        # The events before have been read: the engine has no more to say about a command that has ended.
+        self.events.begin()
+        playbook, *arguments = command or self.command
+        return Run(
+            self.plays.command(playbook, *arguments),
+            self.plays.environment,
+            ROOT,
+            self.folder / "runs" / f"{self.runs:04d}",
+            files,
+            wanted,
+        )
+
+    def remember(self) -> None:
+        """Remember what the end's check has to know of the values that the store holds now."""
+
+    def works(self) -> bool:
+        """Tell whether a service that must never be away works."""
+        return True
+
+    def until_nothing_works(self, runs: list[Run], timeout: float = 60) -> bool:
+        """Wait until no process of these runs is left."""
+        return _until(lambda: not any(run.modules_at_work() for run in runs), timeout)
+
+
+class Deployment(Rotated, harness.Deployment):
     """One small stack with its store and inventory, its server's log and its events."""
 
     def __init__(self, name: str, case: Case) -> None:
         super().__init__(name, folder=BUILD / "crash" / name)
         self.case = case
         self.stack = SmallStack(name)
-        self.store_folder = self.folder / "inventory"
-        self.runs = 0
         # Every login that was ever valid, or was to become so; and those that were tried after their end.
         self.seen: set[Login] = set()
         self.tried: set[Login] = set()
@@ -153,7 +213,7 @@ class Deployment(harness.Deployment):
         """The folders in which a rotation leaves something."""
         return self.stack.directory, self.store_folder
 
-    def begin_again(self) -> None:
+    def prepare(self, turn: str) -> None:
         """Undo, where each rotation is to be the first, whatever has happened since the stack was adopted."""
         if not self.case.first:
             return
@@ -167,7 +227,7 @@ class Deployment(harness.Deployment):
             self.stack.psql(f"DROP OWNED BY {user}; DROP ROLE {user}")
         self.stack.wait()
         self.seen, self.tried = {login}, set()
-        self.logins()
+        self.counts()
 
     def __exit__(self, *exception: object) -> None:
         if hasattr(self, "events"):
@@ -176,25 +236,6 @@ class Deployment(harness.Deployment):
             self._log.close()
         self.stack.down()
 
-    # -- runs
-
-    def run(self, wanted: str = "", command: tuple[str, ...] = ()) -> Run:
-        """Start the command that rotates."""
-        self.runs += 1
-        project = self.stack.directory
-        files = [project, project / ".chat4all", self.store_folder]
-        # The events before have been read: the engine has no more to say about a command that has ended.
-        self.events.begin()
-        playbook, *arguments = command or self.case.command
-        return Run(
-            self.plays.command(playbook, *arguments),
-            self.plays.environment,
-            ROOT,
-            self.folder / "runs" / f"{self.runs:04d}",
-            files,
-            wanted,
-        )
-
     # -- the state
 
     def remember(self) -> None:
@@ -202,8 +243,8 @@ class Deployment(harness.Deployment):
         slots = [stored(self.plays, slot) for slot in ("current", "pending", "previous")]
         self.seen |= {login for login in slots if login}
 
-    def logins(self) -> Logins:
-        """Return the consumers' logins since the last call."""
+    def counts(self) -> Logins:
+        """Return the consumers' logins since the last call: ``accepted``, ``refused``, and ``reasons``."""
         return self._log.mark()
 
     def works(self) -> bool:
@@ -212,9 +253,9 @@ class Deployment(harness.Deployment):
 
     def control_is_seen(self) -> bool:
         """Make one deliberate wrong login as a consumer, and tell whether the server's log shows it."""
-        self.logins()
+        self.counts()
         self.control()
-        return self.logins().controls == 1
+        return self.counts().controls == 1
 
     def check(self, everything: bool = False) -> Check:
         """Say what is wrong. Tries the old logins that were not tried since their end; all with ``everything``."""
@@ -227,10 +268,6 @@ class Deployment(harness.Deployment):
             problems.append(str(error) or type(error).__name__)
         self.tried.update(trying)
         return Check(problems, len(trying))
-
-    def until_nothing_works(self, runs: list[Run], timeout: float = 60) -> bool:
-        """Wait until no process of these runs is left."""
-        return _until(lambda: not any(run.modules_at_work() for run in runs), timeout)
 
 
 def _until(condition: Callable[[], bool], timeout: float) -> bool:

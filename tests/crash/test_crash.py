@@ -18,7 +18,7 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from cases import CASES
-from crash import Kill, Lane
+from crash import Kill, Lane, Point
 from deployment import START_FIRST
 from outcome import Login
 
@@ -48,7 +48,7 @@ def deployment(lane):
 
 
 def test_a_clean_rotation_comes_to_points_of_every_kind(lane):
-    labels = [f"{label} {mode}" for label, mode in lane.points]
+    labels = [f"{point.label} {point.mode}" for point in lane.points]
     for what in (
         r"^create controller: write \.secrets-store\.yml",
         r"^publish env_file: write \.env ",
@@ -67,8 +67,8 @@ def test_a_clean_rotation_comes_to_points_of_every_kind(lane):
 
 @pytest.mark.parametrize(("pattern", "mode"), SAMPLE)
 def test_the_same_command_recovers_from_a_kill(lane, pattern, mode):
-    [label] = [known for known, how in lane.points if how == mode and re.fullmatch(pattern, known)]
-    result = lane.kill("point", Kill(label, mode))
+    [point] = [known for known in lane.points if known.mode == mode and re.fullmatch(pattern, known.label)]
+    result = lane.kill("point", Kill(*point))
     assert not result.missed
     assert result.problems == []
     assert result.reruns >= 1
@@ -83,7 +83,7 @@ def test_the_first_rotation_recovers_from_a_kill():
             "publish compose_pin: write docker-compose.override.yml #1 after",
             "revoke postgresql_credential: docker exec psql #2 after",
         ):
-            assert (label, "tree") in lane.points
+            assert Point(label, "tree") in lane.points
             result = lane.kill("point", Kill(label, "tree"))
             assert (result.missed, result.problems, result.refused) == (False, [], 0)
 

@@ -4,11 +4,13 @@
 
 """The reference consumer as a connector: it calls its platform at its start, and takes what the platform sends to /webhook, or polls for it.
 
-A webhook's secret is accepted where it is that of the environment's variable or of the one with ``_PREVIOUS``.
+A webhook's secret is accepted where it is that of the environment's variable or of the one with ``_PREVIOUS``. Where
+``CALLS_EVERY`` says how many seconds are between two calls, it goes on calling the platform.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -42,6 +44,7 @@ URLS = {
 }
 CONTEXT = ssl.create_default_context(cafile="/platforms/ca.pem")
 POLL_SECONDS = 2
+CALLS_EVERY = float(os.environ.get("CALLS_EVERY", "0"))
 DRAINING = threading.Event()
 
 
@@ -65,6 +68,13 @@ def connect() -> None:
             log("WARN", "Connector", f"{PLATFORM} API: {error}")
             time.sleep(1)
     sys.exit(1)
+
+
+def go_on_calling() -> None:
+    """Call the platform, which counts what it says."""
+    while not DRAINING.wait(CALLS_EVERY):
+        with contextlib.suppress(OSError):
+            call()
 
 
 def poll() -> None:
@@ -122,6 +132,8 @@ def main() -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     if PLATFORM == "Telegram" and polls():
         threading.Thread(target=poll, daemon=True).start()
+    if CALLS_EVERY:
+        threading.Thread(target=go_on_calling, daemon=True).start()
     signal.sigwait(stop)
     DRAINING.set()
     time.sleep(DRAIN_SECONDS)

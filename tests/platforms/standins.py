@@ -64,6 +64,7 @@ class Platforms:
         self.instagram: dict[str, bool] = {}  # whether it is a day old
         self.counts: Counter[str] = Counter()
         self.sending = threading.Event()
+        self.sends_every = SENDS_EVERY
 
     # -- what a test does, and a person at the platform's own pages
 
@@ -88,6 +89,7 @@ class Platforms:
             if "revoke" in order:
                 self.whatsapp.discard(order["revoke"])
                 self.instagram.pop(order["revoke"], None)
+            self.sends_every = order.get("every", self.sends_every)
             if "send" in order:
                 (self.sending.set if order["send"] else self.sending.clear)()
             return {
@@ -241,7 +243,7 @@ class Platforms:
             for bot in list(self.bots.values()):
                 if bot["webhook"]["url"]:
                     self.deliver(bot, number)
-            time.sleep(SENDS_EVERY)
+            time.sleep(self.sends_every)
 
     def try_verify_tokens(self) -> None:
         """Try the verify tokens at the webhooks for ever; the platforms themselves do so where a subscription is made."""
@@ -252,7 +254,7 @@ class Platforms:
                     with contextlib.suppress(OSError):  # nobody is there: that says nothing of the token
                         accepted = self.try_callback(callback, known)
                         self.counts["verified" if accepted else "unverified"] += 1
-            time.sleep(SENDS_EVERY)
+            time.sleep(self.sends_every)
 
     def deliver(self, bot: dict[str, Any], number: int) -> None:
         while self.sending.is_set():
@@ -295,11 +297,17 @@ def handler(platforms: Platforms) -> type[BaseHTTPRequestHandler]:
             elif platforms.fault not in ("", "lost reply"):
                 self.misbehave(platforms.fault, platform)
             elif platform == "telegram":
-                self.reply(*platforms.telegram(path, data or {}, self.hung_up))
+                self.reply_to_call(*platforms.telegram(path, data or {}, self.hung_up))
             elif platform == "instagram":
-                self.reply(*platforms.instagram_api(path, query, token))
+                self.reply_to_call(*platforms.instagram_api(path, query, token))
             else:
-                self.reply(*platforms.graph(path, query, data, token))
+                self.reply_to_call(*platforms.graph(path, query, data, token))
+
+        def reply_to_call(self, status: int, body: dict[str, Any]) -> None:
+            """Reply, and count the connectors' calls: those that are not the collection's."""
+            if self.headers.get("User-Agent") != "chat4all.secrets":
+                platforms.counts["calls" if status == 200 else "refused calls"] += 1
+            self.reply(status, body)
 
         def hung_up(self) -> bool:
             """Tell whether the client has gone: it has nothing more to say while it waits."""

@@ -130,7 +130,26 @@ def check_end(
     assert not left, f"unfinished in the store: {sorted(entry)}"
     assert published(stack) == current, ".env and store disagree"
 
-    services = {*others, *stack.consumers}
+    found = check_containers(stack, {*others, *stack.consumers})
+    for name in stack.consumers:
+        assert deployed(stack, found[name]) == current, f"{name} was not given what is stored"
+    services_work(stack)
+
+    assert (said := log_in(stack, current)) == "accepted", f"{current.user}, which is the current login: {said}"
+    for login in dead:
+        assert "authentication failed" in (said := log_in(stack, login)), f"{login.user}, which shall be dead: {said}"
+    valid = {current.user}
+    if admin := stored(plays, "admin"):
+        valid.add(admin.user)
+        assert (said := log_in(stack, admin)) == f"works as {admin.user}", f"{admin.user}, which is stored: {said}"
+    may = set(stack.psql("SELECT rolname FROM pg_authid WHERE rolcanlogin AND rolpassword IS NOT NULL").split())
+    assert may == valid, f"these logins are valid: {', '.join(sorted(may))}"
+
+    check_nothing_left(stack, plays)
+
+
+def check_containers(stack: Stack, services: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Assert that each service has one container, under its own name, that works; returns them by service."""
     found = containers(stack)
     names = [one["Config"]["Labels"]["com.docker.compose.service"] for one in found]
     assert sorted(names) == sorted(services), f"stray or missing containers: {[one['Name'] for one in found]}"
@@ -143,21 +162,12 @@ def check_end(
             continue
         assert state["Status"] == "running", f"{name}: {state['Status']}"
         assert state.get("Health", {}).get("Status", "healthy") == "healthy", f"{name}: {state['Health']['Status']}"
-        if name in stack.consumers:
-            assert deployed(stack, one) == current, f"{name} was not given what is stored"
-    services_work(stack)
+    return dict(zip(names, found, strict=True))
+
+
+def check_nothing_left(stack: Stack, plays: Plays) -> None:
+    """Assert that there is nothing to do for ``docker compose up``, no lock, and no temporary file."""
     assert not (planned := left_to_do(stack)), f"docker compose up would change: {planned}"
-
-    assert (said := log_in(stack, current)) == "accepted", f"{current.user}, which is the current login: {said}"
-    for login in dead:
-        assert "authentication failed" in (said := log_in(stack, login)), f"{login.user}, which shall be dead: {said}"
-    valid = {current.user}
-    if admin := stored(plays, "admin"):
-        valid.add(admin.user)
-        assert (said := log_in(stack, admin)) == f"works as {admin.user}", f"{admin.user}, which is stored: {said}"
-    may = set(stack.psql("SELECT rolname FROM pg_authid WHERE rolcanlogin AND rolpassword IS NOT NULL").split())
-    assert may == valid, f"these logins are valid: {', '.join(sorted(may))}"
-
     check_unlocked(stack.directory / ".chat4all")
     litter = [path.name for folder in (stack.directory, plays.folder) for path in folder.glob(".*.tmp")]
     assert not litter, f"temporary files are left: {litter}"

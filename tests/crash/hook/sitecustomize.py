@@ -4,8 +4,8 @@
 
 """Loaded by every Python process of a run (PYTHONPATH): the controller, its workers, the modules.
 
-Each durable write and each command to the engine is two points: ``before``, and ``after``: the effect is there, nobody
-has seen the reply. Every point is written to the run's ``trace``; at the one that is ``wanted`` the process says
+Each durable write, each command to the engine and each call to a platform is two points: ``before``, and ``after``: the
+effect is there, nobody has seen the reply. Every point is written to the run's ``trace``; at the one that is ``wanted`` the process says
 ``reached`` and stops itself. The folder of the run is in ``CHAT4ALL_CRASH``; without it nothing happens.
 """
 
@@ -20,6 +20,7 @@ import stat
 import subprocess
 import sys
 import time
+import urllib.request
 
 FOLDER = os.environ.get("CHAT4ALL_CRASH", "")
 STEP = "CHAT4ALL_CRASH_STEP"
@@ -62,6 +63,14 @@ def engine_command(command: object) -> str:
     return f"docker {verb}" + (" psql" if verb == "exec" and "psql" in words else "")
 
 
+def platform_call(request: object) -> str:
+    """Return which of a platform's methods one of our requests calls; nothing where it is none of ours."""
+    if not isinstance(request, urllib.request.Request) or request.get_header("User-agent") != "chat4all.secrets":
+        return ""
+    # What stands before the last part may be a token.
+    return f"{request.get_method()} {request.full_url.partition('?')[0].rpartition('/')[2]}"
+
+
 class Points:
     """The points of one run, whichever process comes to them."""
 
@@ -94,6 +103,7 @@ class Points:
 def install(points: Points) -> None:
     """Put the points around what makes things durable."""
     replace, fsync, run, begin = os.replace, os.fsync, subprocess.run, subprocess.Popen.__init__
+    call = urllib.request.OpenerDirector.open
 
     def observed_replace(source, target, **options):
         if not points.is_watched(target):
@@ -122,6 +132,16 @@ def install(points: Points) -> None:
         points.reach(operation, "after")
         return done
 
+    def observed_call(self, request, *arguments, **options):
+        operation = platform_call(request)
+        if not operation:
+            return call(self, request, *arguments, **options)
+        points.reach(operation, "before")
+        try:
+            return call(self, request, *arguments, **options)
+        finally:
+            points.reach(operation, "after")
+
     def observed_begin(self, *arguments, **options):
         # A module is started by its worker: it is told for which step.
         if process_name() == "controller" and protocol_step():
@@ -134,6 +154,7 @@ def install(points: Points) -> None:
         observed_run,
         observed_begin,
     )
+    urllib.request.OpenerDirector.open = observed_call
 
 
 if FOLDER:
