@@ -14,9 +14,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+VALID = datetime.timedelta(days=2)
 
-def make(folder: Path, *names: str) -> tuple[Path, Path, Path]:
-    """Write ``ca.pem``, ``server.pem`` and ``server.key``, for these host names; return their paths."""
+
+def make(folder: Path, *names: str, valid: datetime.timedelta = VALID) -> tuple[Path, Path, Path]:
+    """Write ``ca.pem``, ``server.pem`` and ``server.key``, for these host names; return their paths.
+
+    ``valid``: for how long from now on; less than nothing, but not an hour ago, where they have expired.
+    """
     authority, server = (ec.generate_private_key(ec.SECP256R1()) for _unused in range(2))
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stand-in authority")])
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
@@ -25,7 +30,7 @@ def make(folder: Path, *names: str) -> tuple[Path, Path, Path]:
     def signed(name: x509.Name, key: ec.EllipticCurvePrivateKey, *extensions: x509.ExtensionType) -> bytes:
         builder = x509.CertificateBuilder(issuer, name, key.public_key(), x509.random_serial_number())
         builder = builder.not_valid_before(now - datetime.timedelta(hours=1))
-        builder = builder.not_valid_after(now + datetime.timedelta(days=2))
+        builder = builder.not_valid_after(now + valid)
         for extension in extensions:
             builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
         return builder.sign(authority, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import sys
 import threading
 from pathlib import Path
@@ -21,6 +23,13 @@ WHATSAPP = "EAAJold-whatsapp-token-0123456789"
 INSTAGRAM = "IGAAold-instagram-token-0123456789"
 
 
+@pytest.fixture
+def expired(tmp_path):
+    """The stand-ins with a certificate that was valid until a minute ago."""
+    with serving(*certificates.make(tmp_path, "localhost", valid=datetime.timedelta(minutes=-1))) as found:
+        yield found
+
+
 @pytest.fixture(scope="package")
 def certificate(tmp_path_factory):
     return certificates.make(tmp_path_factory.mktemp("tls"), "localhost")
@@ -29,12 +38,20 @@ def certificate(tmp_path_factory):
 @pytest.fixture
 def platforms(certificate):
     """The stand-ins at ``url``, which know one token each; ``know`` is what they know, ``ca`` who vouches for them."""
-    ca, chain, key = certificate
+    with serving(*certificate) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def serving(ca, chain, key):
+    """The stand-ins with a certificate."""
     know = standins.Platforms()
     know.control({"bot": BOT, "whatsapp": WHATSAPP, "instagram": INSTAGRAM})
     server = standins.Server(("127.0.0.1", 0), know, str(chain), str(key))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
-    yield SimpleNamespace(know=know, ca=str(ca), url=f"https://localhost:{server.server_port}")
-    server.shutdown()
-    server.server_close()
+    try:
+        yield SimpleNamespace(know=know, ca=str(ca), url=f"https://localhost:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -110,6 +110,12 @@ def test_nobody_else_gets_the_token(platforms):
     assert not platforms.know.counts
 
 
+def test_a_certificate_that_has_expired_is_no_platforms(expired):
+    outcome = tokens.look("telegram", Connection(f"{expired.url}/telegram", expired.ca, 5), BOT, {})
+    assert outcome["status"] == "unknown" and not expired.know.counts
+    assert outcome["reason"] == "Telegram cannot be reached: its certificate is not trusted (certificate has expired)"
+
+
 @pytest.mark.parametrize(
     "api",
     ["http://api.example.org", "https://u:p@example.org", "https://", "https://example.org?x=1", "file:///etc", ""],
