@@ -6,7 +6,11 @@
 
 from __future__ import annotations
 
+import http.client
+import json
+import ssl
 import threading
+import time
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -177,6 +181,33 @@ def test_a_certificate_of_ones_own_is_not_dropped(platforms):
     platforms.know.bots["123456"]["webhook"] = {"url": "https://chat.example.org/hook", "has_custom_certificate": True}
     with pytest.raises(Unclear, match="set it by hand"):
         telegram.set_webhook_secret(connect(platforms, "telegram"), BOT, "new-secret")
+
+
+def polled(platforms, path, seconds):
+    """A poll that is under way, and whose answer nobody has read yet."""
+    context = ssl.create_default_context(cafile=platforms.ca)
+    connection = http.client.HTTPSConnection("localhost", int(platforms.url.rpartition(":")[2]), context=context)
+    connection.request("POST", path, json.dumps({"timeout": seconds}), {"Content-Type": "application/json"})
+    return connection
+
+
+def test_the_stand_in_tells_two_polls_at_once_from_one_after_another(platforms):
+    path, bot = f"/telegram/bot{BOT}/getUpdates", platforms.know.bots["123456"]
+
+    def begun(number):
+        deadline = time.monotonic() + 10
+        while bot["polls"] < number and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert bot["polls"] == number
+
+    gone = polled(platforms, path, 30)
+    begun(1)
+    gone.close()
+    first = polled(platforms, path, 30)
+    begun(2)
+    assert "conflicts" not in platforms.know.counts
+    assert polled(platforms, path, 0).getresponse().status == 200
+    assert first.getresponse().status == 409 and platforms.know.counts["conflicts"] == 1
 
 
 @pytest.fixture
