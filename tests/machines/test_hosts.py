@@ -6,10 +6,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import contextmanager
 
+import yaml
+from ansible_collections.chat4all.secrets.plugins.module_utils import dotenv
 from machines import CONSUMERS, PROJECT
+from moments import QUICK
 from outcome import Login, stored
 
 HOLD = """
@@ -169,3 +173,75 @@ def test_a_service_that_was_skipped_on_one_host_keeps_the_old_value_valid_until_
     status = plays.run("status.yml")
     assert status.returncode == 0 and "current=env=server; 4/4 services" in flat(status), status.stdout
     assert "lock: none" in status.stdout and "ledger: intact" in status.stdout
+
+
+TOKENS = "/srv/tokens"
+# The inventory's first host has the one that signs.
+VERIFIERS = {"app1": "auth", "app2": "chat", "db1": "mail"}
+
+
+def verifier(name):
+    """A service that is given what it verifies tokens with, and ``auth`` what it signs them with."""
+    environment = {"JWT_JWKS": "${JWT_JWKS}"}
+    if name == "auth":
+        environment |= {"JWT_SIGNING_KEY": "${JWT_SIGNING_KEY}", "JWT_KEY_ID": "${JWT_KEY_ID}"}
+    return {
+        "image": "chat4all-test/consumer:1",
+        "entrypoint": ["busybox", "sleep", "100000"],
+        "init": True,
+        "environment": environment,
+        "healthcheck": {"test": ["CMD", "true"], "interval": "1s"},
+    }
+
+
+def test_nobody_signs_with_a_key_before_all_hosts_verify_with_it(machines, tmp_path):
+    for host, name in VERIFIERS.items():
+        text = yaml.safe_dump({"services": {name: verifier(name)}})
+        machines.run(host, f"mkdir -p {TOKENS} && umask 077 && cat > {TOKENS}/docker-compose.yml", stdin=text)
+        machines.run(host, f"umask 077 && echo COMPOSE_PROJECT_NAME=tokens > {TOKENS}/.env")
+    catalog = {"jwt": {"algorithm": "ES256", "overlap": "1h"}}
+    plays = machines.plays(tmp_path, secrets_project_dir=TOKENS, secrets_catalog=catalog, **QUICK)
+
+    def play(*arguments):
+        done = plays.run(*arguments)
+        assert done.returncode == 0, done.stdout
+        return flat(done)
+
+    def seen():
+        """By service: when it began, with which key it signs, and by how many it verifies."""
+        found = {}
+        for host, name in VERIFIERS.items():
+            identity = machines.run(host, f"cd {TOKENS} && docker compose ps -q {name}").strip()
+            [facts] = json.loads(machines.run(host, f"docker inspect {identity}"))
+            env = dict(pair.split("=", 1) for pair in facts["Config"]["Env"])
+            keys = {key["kid"] for key in json.loads(env["JWT_JWKS"])["keys"]}
+            found[name] = (facts["State"]["StartedAt"], env.get("JWT_KEY_ID"), keys)
+        return found
+
+    try:
+        play("provision.yml")
+        for host in VERIFIERS:
+            machines.run(host, f"cd {TOKENS} && docker compose up -d --wait 2>&1")
+            env = dotenv.values(machines.run(host, f"cat {TOKENS}/.env"))
+            assert ("JWT_SIGNING_KEY" in env) == (host == "app1"), host
+        old = seen()["auth"][1]
+        plan = play("rotate-jwt.yml", "-e", "jwt_phase=introduce", "--check")
+        assert f"{TOKENS}/.env on app1: JWT_JWKS, JWT_KEY_ID, JWT_SIGNING_KEY" in plan, plan
+        assert f"{TOKENS}/.env on app2: JWT_JWKS publish {TOKENS}/.env on db1: JWT_JWKS roll out" in plan, plan
+        assert "INTRODUCED jwt" in play("rotate-jwt.yml", "-e", "jwt_phase=introduce")
+        introduced = seen()
+        new = plays.store()["secrets_credentials"]["jwt"]["next"]["user"]
+        assert [one[1:] for one in introduced.values()] == [
+            (old, {old, new}),
+            (None, {old, new}),
+            (None, {old, new}),
+        ]
+        # Who signs comes last, on whichever host it is.
+        assert introduced["auth"][0] == max(one[0] for one in introduced.values())
+        assert "PROMOTED jwt" in play("rotate-jwt.yml", "-e", "jwt_phase=promote")
+        promoted = seen()
+        assert promoted["auth"][1:] == (new, {old, new})
+        assert all(promoted[name] == introduced[name] for name in ("chat", "mail"))
+    finally:
+        for host in VERIFIERS:
+            machines.run(host, f"cd {TOKENS} && docker compose down --timeout 1 2>&1", check=False)
