@@ -32,6 +32,8 @@ INSTAGRAM = "17841400000000001"
 APP = "1234567890"
 APP_SECRET = "0123456789abcdef0123456789abcdef"
 SENDS_EVERY = 0.02
+# A fault of the calls alone that change something.
+ECHO_POSTED = "echo what is posted"
 SETTABLE = {
     "fault",
     "refusing",
@@ -294,8 +296,8 @@ def handler(platforms: Platforms) -> type[BaseHTTPRequestHandler]:
             elif platforms.fault == "lost reply" and path.endswith("/setWebhook"):
                 platforms.telegram(path, data or {}, self.hung_up)
                 self.reply(503, b"<html>upstream unavailable</html>")
-            elif platforms.fault not in ("", "lost reply"):
-                self.misbehave(platforms.fault, platform)
+            elif platforms.fault not in ("", "lost reply") and (data is not None or platforms.fault != ECHO_POSTED):
+                self.misbehave(platforms.fault, platform, data)
             elif platform == "telegram":
                 self.reply_to_call(*platforms.telegram(path, data or {}, self.hung_up))
             elif platform == "instagram":
@@ -313,7 +315,7 @@ def handler(platforms: Platforms) -> type[BaseHTTPRequestHandler]:
             """Tell whether the client has gone: it has nothing more to say while it waits."""
             return bool(select.select([self.connection], [], [], 0)[0])
 
-        def misbehave(self, fault: str, platform: str) -> None:
+        def misbehave(self, fault: str, platform: str, data: dict[str, Any] | None) -> None:
             if fault == "rate limit" and platform == "telegram":
                 again = {"retry_after": 35}
                 self.reply(*platforms.telegram_error(429, "Too Many Requests: retry after 35", parameters=again))
@@ -321,10 +323,10 @@ def handler(platforms: Platforms) -> type[BaseHTTPRequestHandler]:
                 self.reply(
                     *platforms.graph_error(400, 4, "Application request limit reached"), headers={"Retry-After": "35"}
                 )
-            elif fault == "echo" and platform == "telegram":
-                self.reply(*platforms.telegram_error(400, f"Bad Request: {urllib.parse.unquote(self.path)}"))
-            elif fault == "echo":
-                said = f"No permission: {self.headers.get('Authorization')}"
+            elif fault in ("echo", ECHO_POSTED) and platform == "telegram":
+                self.reply(*platforms.telegram_error(400, f"Bad Request: {urllib.parse.unquote(self.path)} {data}"))
+            elif fault in ("echo", ECHO_POSTED):
+                said = f"No permission: {self.headers.get('Authorization')} {data}"
                 self.reply(*platforms.graph_error(403, 200, said))
             elif fault == "down":
                 self.reply(503, b"<html>upstream unavailable</html>")

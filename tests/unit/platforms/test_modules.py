@@ -19,6 +19,7 @@ from ansible_collections.chat4all.secrets.plugins.modules import (
     webhook_credential,
     webhook_credential_info,
 )
+from standins import ECHO_POSTED
 
 BOT = "123456:AA-old_bot-token-0123456789abcdefgh"
 WHATSAPP = "EAAJold-whatsapp-token-0123456789"
@@ -126,6 +127,14 @@ def test_a_certificate_of_ones_own_is_told_before_anything_is_begun(run, platfor
     platforms.know.bots["123456"]["webhook"] = hook
     found = run(webhook_credential_info, "telegram", token=BOT)
     assert found["status"] == "unknown" and "a certificate of your own" in found["reason"]
+
+
+def test_a_platform_that_says_again_what_it_was_told_shows_no_secret(run, platforms):
+    platforms.know.control({"webhook": {"url": "https://chat.example.org/hook", "bot": "123456", "secret": "old"}})
+    platforms.know.fault = ECHO_POSTED
+    arguments = {"token": BOT, "credential": {"password": "a-new-secret"}, "settle": 0}
+    said = run(webhook_credential, "telegram", **arguments)["msg"]
+    assert "'secret_token': '********'" in said and "/telegram/bot********/setWebhook" in said, said
 
 
 @pytest.mark.parametrize("fault", ["rate limit", "down", "malformed"])
