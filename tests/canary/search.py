@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from collections.abc import Iterator
@@ -14,9 +15,13 @@ from dataclasses import dataclass, field
 from ansible_collections.chat4all.secrets.plugins.module_utils.errors import SecretsError
 from ansible_collections.chat4all.secrets.plugins.module_utils.masking import encoded_forms
 from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import unseal
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
-# A value's form is found by any piece of this many characters; pieces as short as this occur by accident nowhere.
+# A value's form is looked for by pieces of this many characters, and found where so many characters in a row are its own:
+# of these, one piece begins at a multiple of its length. Less may be an accident: a vaulted file is made of few characters.
 PIECE = 12
+RUN = 2 * PIECE - 1
 VERIFIER = re.compile(rb"SCRAM-SHA-256\$\d+:")
 KEY = re.compile(rb"(?<![0-9a-fA-F])[0-9a-f]{64}(?![0-9a-fA-F])")
 SEALED = re.compile(rb'sealed\\*": *\\*"([A-Za-z0-9+/]+={0,2})')
@@ -27,34 +32,70 @@ class Needles:
     """Values to look for, each with a label by which it may be called in a report."""
 
     labels: dict[str, str] = field(default_factory=dict)
-    _pieces: dict[bytes, str] = field(default_factory=dict)
+    # By a piece: the label, the form, and where in it the piece begins.
+    _pieces: dict[bytes, list[tuple[str, bytes, int]]] = field(default_factory=dict)
     _short: dict[bytes, str] = field(default_factory=dict)
 
     def add(self, label: str, value: str) -> None:
+        """Learn a value. Of a private key (PEM) all that keys of its kind do not have in common, and its numbers."""
+        if value.startswith("-----BEGIN"):
+            for part in _private_parts(value):
+                self.add(label, part)
+            return
         if not value or value in self.labels:
             return
         self.labels[value] = label
         for form in encoded_forms(value):
             raw = form.encode("utf-8", "surrogateescape")
-            if len(raw) < 2 * PIECE - 1:
+            if len(raw) < RUN:
                 self._short[raw] = label
+                continue
             for start in range(len(raw) - PIECE + 1):
-                self._pieces.setdefault(raw[start : start + PIECE], label)
+                self._pieces.setdefault(raw[start : start + PIECE], []).append((label, raw, start))
 
     def found(self, data: bytes) -> Iterator[tuple[str, int]]:
         """Yield label and place of what occurs in ``data``: every run of 23 characters of a form, and short forms."""
-        # Such a run holds one piece that begins at a multiple of its length.
         pieces = self._pieces
         for place in range(0, len(data) - PIECE + 1, PIECE):
-            label = pieces.get(data[place : place + PIECE])
-            if label:
-                yield label, place
+            for label, form, start in pieces.get(data[place : place + PIECE], ()):
+                if _in_common(data, place, form, start) >= RUN:
+                    yield label, place
         for raw, label in self._short.items():
             place = data.find(raw)
             if place >= 0:
                 yield label, place
         for match in VERIFIER.finditer(data):
             yield "a verifier of some password", match.start()
+
+
+def _in_common(data: bytes, place: int, form: bytes, start: int) -> int:
+    """Return how many characters in a row two texts have in common around these two places."""
+    before = after = 0
+    while before < min(place, start) and data[place - before - 1] == form[start - before - 1]:
+        before += 1
+    while after < min(len(data) - place, len(form) - start) and data[place + after] == form[start + after]:
+        after += 1
+    return before + after
+
+
+def _private_parts(pem: str) -> Iterator[str]:
+    """Yield a private key's lines, together and one by one, and its number as a JWK has it, in hexadecimal, and in decimal."""
+    private = serialization.load_pem_private_key(pem.encode(), None)
+    if not isinstance(private, ec.EllipticCurvePrivateKey):
+        raise TypeError("only keys of elliptic curves are known here")
+    number = private.private_numbers().private_value
+    raw = number.to_bytes((private.key_size + 7) // 8, "big")
+    yield base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+    yield raw.hex()
+    yield str(number)
+    _begin, *lines, _end = pem.splitlines()
+    text = "".join(lines)
+    # What comes before the number says of what kind the key is.
+    begin = (8 * base64.b64decode(text).index(raw) + 5) // 6
+    lines[0] = lines[0][begin:]
+    yield text[begin:]
+    yield "\n".join(lines)
+    yield from lines
 
 
 class Channel:

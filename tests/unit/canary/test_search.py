@@ -12,7 +12,9 @@ import urllib.parse
 
 import pytest
 from ansible_collections.chat4all.secrets.plugins.module_utils.sealed import seal
+from ansible_collections.chat4all.secrets.plugins.plugin_utils import jwt_keys
 from ansible_collections.chat4all.secrets.tests.canary.search import Channel, Needles, unsealed
+from cryptography.hazmat.primitives import serialization
 
 VALUE = 'p/q+r%s&t="u\\v@w:x~ä-0123456789abcdef'
 SHORT = "a/b+c%d"
@@ -62,6 +64,31 @@ def test_a_part_of_23_characters_is_found_wherever_it_begins():
 def test_nothing_is_found_where_nothing_is():
     assert found("0123456789 a password that was not asked for, cGFzc3dvcmQ=") == []
     assert found(VALUE[:11]) == []
+
+
+def test_what_a_vaulted_file_has_in_common_with_a_hexadecimal_value_is_no_find():
+    """Such a file is the hexadecimal form of hexadecimal digits: some in a row are the same soon."""
+    value = "0123456789abcdef" * 4
+    assert found(value[:11].encode().hex() + "0" * 12, value) == []
+    assert found(value[:12].encode().hex(), value) == ["password"]
+
+
+def test_each_line_of_a_private_key_is_found_and_its_number_however_it_is_written():
+    pem = jwt_keys.make("ES256")["password"]
+    private = serialization.load_pem_private_key(pem.encode(), None)
+    number = private.private_numbers().private_value
+    raw = number.to_bytes(32, "big")
+    _begin, *lines, _end = pem.splitlines()
+    jwk = {"kty": "EC", "d": base64.urlsafe_b64encode(raw).rstrip(b"=").decode()}
+    for text in [pem, repr(pem), json.dumps(pem), "".join(lines), *lines, json.dumps(jwk), raw.hex(), str(number)]:
+        for before in range(12):
+            assert found("-" * before + text, pem), text
+
+
+def test_what_keys_have_in_common_and_what_is_public_is_no_find():
+    mine, another = (jwt_keys.make("ES256") for _unused in range(2))
+    assert found(another["password"], mine["password"]) == []
+    assert found(jwt_keys.jwks({**mine, "created": ""}), mine["password"]) == []
 
 
 def test_a_verifier_is_found_by_its_looks():
