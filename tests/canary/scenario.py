@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rotations of a real stack, whole, broken in every step and killed, and a look at every place where a value could show.
+"""Rotations of a real stack, whole, broken and killed, and a look at every place where a value could show.
 
 Runs with the Python of the ansible-core that is tested: ``python scenario.py NAME RESULT [--part]``. Everything is as
 loud as it can be: -vvvv --diff, a log, a fact cache, ssh, and a server that logs and remembers every statement.
@@ -23,18 +23,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(ROOT / "tests" / "stack"), str(ROOT / "build" / "collections"), str(HERE)]
+sys.path.insert(0, str(HERE))
 
+# First: it knows where the others are.
+from ground import ROOT, Ground, ScenarioError  # noqa: E402, I001
+from databases import Databases  # noqa: E402
 from plays import Plays  # noqa: E402
 from search import Channel, Needles, unsealed  # noqa: E402
-from stack import Stack  # noqa: E402
+from key_phases import SigningKeys  # noqa: E402
+from platform_tokens import Tokens, Webhooks  # noqa: E402
 from watch import Engine, Sampler, Statements, Syslog, Versions, WatchError, kill, snapshot  # noqa: E402
 
 CHANNELS = (
@@ -81,12 +83,12 @@ SSH = """\
 for command; do :; done
 exec env -i PATH="$PATH" HOME={home} TMPDIR={tmp} DOCKER_HOST="$DOCKER_HOST" /bin/sh -c "$command"
 """
-PLAYBOOKS = ("provision.yml", "rotate.yml", "status.yml", "revoke.yml", "abort.yml")
+REFUSING = (
+    *((playbook, "postgres") for playbook in ("provision.yml", "rotate.yml", "status.yml", "revoke.yml", "abort.yml")),
+    ("rotate-jwt.yml", "jwt"),
+    ("rotate.yml", "telegram-webhook"),
+)
 Reaction = Callable[[], None]
-
-
-class ScenarioError(Exception):
-    """A run did not end as it must for the test to mean anything."""
 
 
 class Scenario:
@@ -101,6 +103,8 @@ class Scenario:
         # Runs that did not end as they must for the test to mean anything.
         self.problems: list[str] = []
         self.began = time.time()
+        # What a person brought, used or not, with a label.
+        self.brought: list[tuple[str, str]] = []
         # What the control of the shared folders leaves.
         self.left_behind = Path(SHARED[0], f"chat4all-canary-{secrets.token_hex(4)}")
 
@@ -120,7 +124,7 @@ class Scenario:
         ssh.chmod(0o700)
         (self.folder / "controls.json").write_text(json.dumps({"canary": self.controls}))
 
-        self.stack = Stack(f"canary-{self.folder.name}")
+        self.stack = Ground(f"canary-{self.folder.name}")
         self.plays = Plays(
             self.folder / "inventory",
             self.stack.directory,
@@ -128,6 +132,7 @@ class Scenario:
             ansible_host="localhost",
             ansible_ssh_executable=str(ssh),
             ansible_ssh_transfer_method="piped",
+            rotate_rollout={"quiet": 0.3, "settle": 0.3, "timeout": 30},
         )
 
     def start_stack(self) -> None:
@@ -139,18 +144,16 @@ class Scenario:
         self.stack.up()
         for setting in LOUD:
             self.stack.psql(f"ALTER SYSTEM SET {setting}")
-        self.stack.docker("restart", self.server)
+        self.stack.docker("restart", self.stack.server)
         self.stack.wait()
         self.stack.psql("CREATE EXTENSION pg_stat_statements")
-
-    @property
-    def server(self) -> str:
-        return self.stack.containers("postgres")[0]
+        self.plays.variables["secrets_catalog"] = self.stack.catalog()
+        self.plays.write_inventory()
 
     def session(self) -> list[str]:
         """Return the command of a session as the superuser, on the server's own socket."""
         options = ("--no-psqlrc", "--quiet", "--tuples-only", "--no-align")
-        return ["docker", "exec", "-i", self.server, "psql", *options, "-U", "chat4all", "-d", "chat4all"]
+        return ["docker", "exec", "-i", self.stack.server, "psql", *options, "-U", "chat4all", "-d", "chat4all"]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -240,9 +243,6 @@ class Scenario:
         if kill(pid) < 2:
             raise ScenarioError("nothing worked at the moment of the kill")
 
-    def rotate(self, name: str, *arguments: str, **options: Any) -> str:
-        return self.run(name, "rotate.yml", "-e", "rotate=postgres", *arguments, **options)
-
     def collect(self, run: str) -> None:
         """Keep what is in every folder now."""
         for channel, folder, exempt in (
@@ -304,41 +304,11 @@ class Scenario:
             shutil.rmtree(env) if env.is_dir() else env.unlink()
             kept.rename(env)
 
-    def no_roles_change(self) -> subprocess.Popen[bytes]:
-        """Keep everybody from changing a role, so that the statement with the verifier fails."""
-        return self.hold("BEGIN; LOCK TABLE pg_authid IN SHARE MODE; SELECT pg_sleep(90);", "locker")
-
-    def hold(self, sql: str, application: str, user: str = "", password: str = "") -> subprocess.Popen[bytes]:
-        """Begin a session that lasts; with a user it comes over the network, as a client's does."""
-        target = f"application_name={application}" + (f" host=postgres user={user} dbname=chat4all" if user else "")
-        command = ["docker", "exec", "-i", self.server, "psql", "-X", "-q"]
-        command += ["-W", "-d", target] if user else ["-d", f"{target} user=chat4all dbname=chat4all"]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        process.stdin.write((f"{password}\n" if user else "").encode() + sql.encode() + b"\n")
-        process.stdin.close()
-        sleeping = (
-            f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{application}' AND wait_event = 'PgSleep'"
-        )
-        while self.stack.psql(sleeping) != "1":
-            if process.poll() is not None:
-                raise ScenarioError(f"the session {application} did not begin")
-            time.sleep(0.05)
-        return process
-
-    def end(self, application: str) -> None:
-        self.stack.psql(
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{application}'"
-        )
-
-    @property
-    def idle_user(self) -> str:
-        """The user whose turn it is."""
-        user = self.current["user"]
-        return "chat4all_2" if user == "chat4all_1" else "chat4all_1"
-
-    @property
-    def current(self) -> dict[str, str]:
-        return self.plays.store()["secrets_credentials"]["postgres"]["current"]
+    def env_refused(self, name: str, text: str, shows: str, command: Sequence[str]) -> None:
+        """Run a playbook with an ``.env`` that Compose, or we, cannot read."""
+        with self.env_replaced(text):
+            output = self.run(name, *command, ends=2, shows=shows)
+        self.channels["compose error"].add(name, output)
 
     # -- the scenario
 
@@ -346,133 +316,42 @@ class Scenario:
         """Everything, in an order in which each run begins where the one before has left the stack."""
         self.run("provision", "provision.yml", ends=0, shows="imported from .env")
         self.run("plan", "rotate.yml", "-e", "rotate=postgres", "--check", ends=0, shows="PLAN")
-        # User names are no secrets, and stay readable.
-        shows = r"set +chat4all_1 accepted beside chat4all(.|\n)*ROTATED"
-        self.rotate("whole rotation", runner=True, ends=0, shows=shows)
-        self.open_fails()
+        databases, others = Databases(self), [Webhooks(self), Tokens(self), SigningKeys(self)]
+        databases.begin()
         self.plant_controls()
+        for flow in (*others, databases):
+            flow.part() if self.part else flow.whole()
         if self.part:
-            self.roll_out_fails()
-            self.killed("set", r"Using module file .*/postgresql_credential\.py", "SSH: EXEC")
-            self.run("status", "status.yml", ends=0)
+            self.run("status", "status.yml", shows="serial")
             return
-        self.refuses()
-        self.early_steps_fail()
-        self.roll_out_fails()
-        self.late_steps_fail()
-        self.killed("set", r"Using module file .*/postgresql_credential\.py", "SSH: EXEC")
-        self.killed("roll out", r"^\d\d:\d\d:\d\d db1 +roll out ", then="abort")
-        self.grace()
+        for playbook, name in REFUSING:
+            self.refuses(f"{playbook} of {name}", playbook, "-e", f"rotate={name}")
+        keep = {"ANSIBLE_KEEP_REMOTE_FILES": "1"}
+        self.run("files kept", "rotate.yml", "-e", "rotate=postgres", ends=2, shows="pipelining is off", **keep)
         self.run("provision again", "provision.yml", ends=0)
 
-    def open_fails(self) -> None:
-        env = (self.stack.directory / ".env").read_text()
-        cut = re.sub(r"(?m)^POSTGRES_PASSWORD=.*$", f'POSTGRES_PASSWORD="{self.current["password"]}', env)
-        with self.env_replaced(cut):
-            output = self.rotate("open fails, .env malformed", ends=2, shows="is never closed|not KEY=value")
-            self.channels["compose error"].add("open fails, .env malformed", output)
-        with self.env_replaced(f"{env}\nBROKEN=${{{self.current['password']}\n"):
-            output = self.rotate("open fails, .env with a bad template", ends=2, shows="docker compose config failed")
-            self.channels["compose error"].add("open fails, .env with a bad template", output)
-        if not self.part:
-            with self.env_replaced(None):
-                self.rotate("open fails, .env is a folder", ends=2)
-
-    def early_steps_fail(self) -> None:
-        store, stopped = self.plays.folder, "STOPPED  postgres at "
-        with self.unwritable(store):
-            self.rotate("create fails, store not writable", ends=2, shows=stopped + "create")
-        self.no_roles_change()
-        locked = {r"canceling statement due to lock timeout": partial(self.end, "locker")}
-        self.rotate("set fails, roles locked", ends=2, shows=stopped + "set", at=locked)
-        with self.no_login(self.idle_user):
-            self.rotate("test fails, login refused", ends=2, shows=stopped + "(set|test)")
-        self.publish_fails()
-
-    def publish_fails(self) -> None:
-        env = self.stack.directory / ".env"
-        aside = self.folder / "env-aside"
-
-        def make_folder() -> None:
-            env.rename(aside)
-            env.mkdir()
-
-        def restore() -> None:
-            env.rmdir()
-            aside.rename(env)
-
-        at = {r"^\d\d:\d\d:\d\d db1 +test ": make_folder, "FAILED! =>": restore}
-        shows = "STOPPED  postgres at publish"
-        self.rotate("publish fails, .env becomes a folder", ends=2, shows=shows, at=at)
-
-    @contextlib.contextmanager
-    def no_login(self, user: str) -> Iterator[None]:
-        """Have a server that knows a user's password and does not let it in."""
-        body = f"BEGIN IF session_user = '{user}' THEN RAISE EXCEPTION 'not today'; END IF; END"
-        self.stack.psql(f"CREATE FUNCTION no_login() RETURNS event_trigger LANGUAGE plpgsql AS $${body}$$")
-        self.stack.psql("CREATE EVENT TRIGGER no_login ON login EXECUTE FUNCTION no_login()")
-        try:
-            yield
-        finally:
-            self.stack.psql("DROP EVENT TRIGGER no_login; DROP FUNCTION no_login")
-
-    def roll_out_fails(self) -> None:
-        self.stack.plant_fault("message-service", "log-failure")
-        self.rotate("roll out fails, service does not work", ends=2, shows="STOPPED  postgres at roll out")
-        self.stack.plant_fault("message-service", None)
-
-    def late_steps_fail(self) -> None:
-        """One roll-out, after which a rerun comes one step further each time."""
-        old, stopped = self.current, "STOPPED  postgres at "
-        foreign = self.hold("SELECT pg_sleep(300);", "foreign", old["user"], old["password"])
-        soon = ("-e", json.dumps({"rotate_drain": {"timeout": 3}}))
-        self.rotate("drain fails, a foreign session", *soon, ends=2, shows=stopped + "drain")
-        self.end("foreign")
-        foreign.wait()
-        drained = r"^\d\d:\d\d:\d\d db1 +drain "
-        self.rotate(
-            "finish fails, store not writable",
-            ends=2,
-            shows=stopped + "finish",
-            at={drained: partial(self.seal, self.plays.folder)},
-        )
-        self.open(self.plays.folder)
-        pause = partial(self.stack.docker, "pause", self.server)
-        try:
-            self.rotate("revoke fails, server paused", ends=2, shows=stopped + "(finish|revoke)", at={drained: pause})
-        finally:
-            self.stack.docker("unpause", self.server)
-        self.stack.wait()
-        self.rotate("the rerun", ends=0, shows="only the old value's end is left")
-
-    def killed(self, step: str, *moments: str, then: str = "rotate") -> None:
-        """End everything while a module works that has secrets in its memory; then go on, or back."""
+    def killed(
+        self,
+        name: str,
+        *moments: str,
+        command: Sequence[str],
+        then: Sequence[str] = (),
+        ends: int = 0,
+        shows: str = "RESUME(.|\n)*ROTATED",
+    ) -> None:
+        """End everything while a module works that has secrets in its memory; then go on with the same command, or another."""
         # Who runs a play is remembered with the lock: the state folder's control.
         who = {"LOGNAME": self.controls["state folder"]}
         *before, moment = moments
-        self.rotate(f"killed at {step}", at=dict.fromkeys(before, lambda: None), killed=moment, **who)
-        shows = {"rotate": "RESUME(.|\n)*ROTATED", "abort": "ABORTED"}[then]
-        most = ("-e", "rotate=postgres", "-vvvvv")
-        self.run(f"killed at {step}, {then}", f"{then}.yml", *most, ends=0, shows=shows, **who)
+        self.run(f"{name} killed", *command, at=dict.fromkeys(before, lambda: None), killed=moment, **who)
+        then = then or command
+        self.run(f"{name} killed, then {then[0]}", *then, "-vvvvv", ends=ends, shows=shows, **who)
 
-    def grace(self) -> None:
-        self.plays.variables["secrets_catalog"] = {"postgres": {"grace": "1d"}}
-        self.plays.write_inventory()
-        self.rotate("rotation with a grace", ends=0, shows="valid until")
-        self.run("status", "status.yml", ends=0, shows="serial")
-        self.run("revoke", "revoke.yml", "-e", "revoke=postgres", "-e", "end_grace=true", ends=0, shows="dead")
-
-    def refuses(self) -> None:
+    def refuses(self, name: str, playbook: str, *arguments: str) -> None:
         """Where Ansible would show a module's arguments, on the target's disk or in its own output, nothing is done."""
-        named, off = ("-e", "rotate=postgres"), ("-e", "ansible_pipelining=false")
-        for playbook in PLAYBOOKS:
-            self.run(f"{playbook} without pipelining", playbook, *named, *off, ends=2, shows="pipelining is off")
-        keep = {"ANSIBLE_KEEP_REMOTE_FILES": "1"}
-        self.rotate("rotate.yml with files kept", ends=2, shows="pipelining is off", **keep)
-        for playbook in PLAYBOOKS:
-            self.run(
-                f"{playbook} with debug output", playbook, *named, ends=2, shows="ANSIBLE_DEBUG p", ANSIBLE_DEBUG="1"
-            )
+        debug, off = {"ANSIBLE_DEBUG": "1"}, ("-e", "ansible_pipelining=false")
+        self.run(f"{name} without pipelining", playbook, *arguments, *off, ends=2, shows="pipelining is off")
+        self.run(f"{name} with debug output", playbook, *arguments, ends=2, shows="ANSIBLE_DEBUG p", **debug)
 
     # -- the controls
 
@@ -507,7 +386,7 @@ class Scenario:
         mine = f"--label=com.docker.compose.project={self.stack.project}"
         say = f"echo {self.controls['removed containers']}; sleep 1"
         self.stack.docker("run", "--rm", mine, "--entrypoint", "sh", "chat4all-test/consumer:1", "-c", say)
-        self.stack.docker("exec", self.server, "sh", "-c", f"echo {self.controls['server files']} > /tmp/canary")
+        self.stack.docker("exec", self.stack.server, "sh", "-c", f"echo {self.controls['server files']} > /tmp/canary")
         self.stack.psql(f"CREATE ROLE canary PASSWORD '{self.controls['server log']}'")
         self.stack.psql(f"ALTER ROLE canary PASSWORD '{self.controls['statement history']}'")
         self.stack.psql(f"SELECT pg_sleep(0.5), '{self.controls['running statements']}'")
@@ -549,11 +428,12 @@ class Scenario:
         add["server log"]("docker logs", self.stack.server_log())
         add["statement history"]("pg_stat_statements", self.stack.psql("SELECT query FROM pg_stat_statements"))
         add["running statements"]("pg_stat_activity", statements.data)
-        changed = [line.split(" ", 1)[1] for line in self.stack.docker("diff", self.server).splitlines()]
+        changed = [line.split(" ", 1)[1] for line in self.stack.docker("diff", self.stack.server).splitlines()]
         for path in changed:
             with contextlib.suppress(Exception):
                 add["server files"](
-                    path, self.stack.docker("exec", self.server, "sh", "-c", f"test ! -f '{path}' || cat '{path}'")
+                    path,
+                    self.stack.docker("exec", self.stack.server, "sh", "-c", f"test ! -f '{path}' || cat '{path}'"),
                 )
         add["ansible log"]("ansible.log", (self.folder / "ansible.log").read_bytes())
         for folder in SHARED:
@@ -573,7 +453,7 @@ class Scenario:
                         yield str(path.relative_to(folder)), path.read_bytes()
 
     def needles(self) -> Needles:
-        """Return every value that was ever in the store or sent to the server."""
+        """Return every value that was ever in the store, brought by a person, or sent to the server."""
         needles = Needles()
         needles.add("vault password", self.plays.password_file.read_text().strip())
         serials = set()
@@ -581,6 +461,8 @@ class Scenario:
             serials.add(store["secrets_store"]["serial"])
             for label, value in self.plays.values(store):
                 needles.add(f"{label} of serial {store['secrets_store']['serial']}", value)
+        for label, value in self.brought:
+            needles.add(label, value)
         if serials != set(range(1, max(serials) + 1)):
             raise ScenarioError(f"not every version of the store was seen: {sorted(serials)}")
         for verifier in self.verifiers:

@@ -106,14 +106,18 @@ class Plays:
     def values(store: dict[str, Any]) -> Iterator[tuple[str, str]]:
         """Yield every secret value of a store, with a label."""
         yield "fingerprint key", store["secrets_store"]["fingerprint_key"]
-        for name, entry in store["secrets_credentials"].items():
-            for slot in ("current", "pending", "previous", "admin"):
-                if entry.get(slot):
-                    yield f"{name}, {slot}", entry[slot]["password"]
-            for variable, value in entry.get("init", {}).items():
-                if "PASSWORD" in variable:
-                    yield f"{name}, {variable}", value
+        yield from _passwords("", store["secrets_credentials"])
 
     def secrets(self) -> set[str]:
         """Return every secret value that the store holds now, and the vault password."""
         return {self.password_file.read_text().strip(), *(value for _label, value in self.values(self.store()))}
+
+
+def _passwords(label: str, found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield every value that is called a password, whatever slot it is in."""
+    for key, value in found.items():
+        where = f"{label}, {key}" if label else key
+        if isinstance(value, dict):
+            yield from _passwords(where, value)
+        elif value and "password" in key.lower():
+            yield where, value
