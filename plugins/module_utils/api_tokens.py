@@ -25,16 +25,24 @@ from ansible_collections.chat4all.secrets.plugins.module_utils.platforms.webhook
 from ansible_collections.chat4all.secrets.plugins.module_utils.project_options import read_env
 
 TOKEN_KEYS = ("api", "ca")
-WEBHOOK_KEYS = ("app_id", "callback", "platform", "token")
+WEBHOOK_KEYS = ("callback", "platform")
+# An app of Meta's: its id, and the entry that holds its secret; a webhook's ``token`` is the entry that any call is made with.
+APP_KEYS = ("app_id", "token")
 
 
 def check_keys(engine: Engine | None, entry: Mapping[str, Any], where: str) -> None:
     """Refuse keys that mean something for a platform's tokens and webhooks alone."""
     name = engine.name if engine else ""
-    for key in (*TOKEN_KEYS, *WEBHOOK_KEYS):
-        theirs = [*(PLATFORMS if key in TOKEN_KEYS else ()), "webhook"]
+    with_app = tuple(one for one, platform in PLATFORMS.items() if platform.ends_by_app)
+    whose = {**dict.fromkeys(TOKEN_KEYS, tuple(PLATFORMS)), **dict.fromkeys(APP_KEYS, with_app)}
+    for key in (*TOKEN_KEYS, *APP_KEYS, *WEBHOOK_KEYS):
+        theirs = [*whose.get(key, ()), "webhook"]
         if key in entry and name not in theirs:
             raise SecretsError(f"{where}.{key}: with engine {', '.join(theirs)} alone; leave it out")
+    if name in with_app and len(set(APP_KEYS) & set(entry)) == 1:
+        raise SecretsError(
+            f"{where}: app_id and token, the entry with the app's secret, go together; write both or none"
+        )
     if "consumers" in entry and (name in PLATFORMS or name == "webhook"):
         raise SecretsError(
             f"{where}.consumers: not with engine {name}, which knows Compose services alone; leave it out"
@@ -125,8 +133,10 @@ def take_previous(engine: Engine, given: dict[str, str]) -> str:
     return given.pop("previous", f"{own}_PREVIOUS")
 
 
-def grace(engine: Engine) -> int:
-    """Return for how many seconds an old value stays valid where the catalog says nothing."""
+def grace(engine: Engine, entry: Mapping[str, Any]) -> int:
+    """Return for how many seconds an old value stays valid where the catalog says nothing; nobody waits for a call."""
+    if engine.name in PLATFORMS and "app_id" in entry:
+        return 0
     return PLATFORMS[engine.name].grace * 86400 if engine.name in PLATFORMS else 0
 
 

@@ -162,7 +162,7 @@ def _serverless(name: str, entry: dict[str, Any], engine: Engine, project: Proje
         **_outside(entry.get("consumers", []), variables, engine.strategies[0], project, f"{where}.consumers"),
         "generate": _rule(engine, entry.get("generate", {}), f"{where}.generate"),
         "interval": entry.get("interval", engine.interval * 86400),
-        "grace": entry.get("grace", api_tokens.grace(engine)),
+        "grace": entry.get("grace", api_tokens.grace(engine, entry)),
         "priority": entry.get("priority", engine.priority),
     }
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: api_token_credential
-short_description: Have a platform renew an API token, or see that one has ended
+short_description: Have a platform renew an API token, or end one and see it refused
 version_added: 0.1.0
 author:
   - chat4all maintainers (@chat4all)
 description:
   - With O(state=present) Instagram renews a long-lived token that is a day old at least. The new one is valid beside it. Other
     platforms have no such call; a person brings their tokens.
-  - With O(state=absent) the token is tried and has to be refused. No token ends by a call that needs nothing else, so a person ends it.
+  - With O(state=absent) the token is tried and has to be refused. WhatsApp ends it by a call where O(app_id), O(app_secret) and
+    O(access_token) are given; every other one a person ends.
 extends_documentation_fragment:
   - chat4all.secrets.attributes
   - chat4all.secrets.attributes.posix
@@ -24,7 +25,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Nothing is renewed; the token is tried.
+      - Nothing is renewed or ended; the token is tried.
   diff_mode:
     support: none
   idempotent:
@@ -35,7 +36,7 @@ options:
   state:
     description:
       - V(present) renews the token.
-      - V(absent) sees it refused.
+      - V(absent) sees it refused; with O(app_id) it is ended first where it is still accepted.
     type: str
     choices: [present, absent]
     default: present
@@ -51,6 +52,15 @@ options:
   seal_key:
     description: 32 random bytes in hexadecimal digits, used once, with which RV(sealed) is readable. Required to renew.
     type: str
+  app_id:
+    description: The id of the app of Meta's that the token of WhatsApp was issued for.
+    type: str
+  app_secret:
+    description: That app's secret.
+    type: str
+  access_token:
+    description: Another token, with which the call is made that ends O(credential).
+    type: str
 seealso:
   - module: chat4all.secrets.api_token_credential_info
 """
@@ -62,6 +72,17 @@ EXAMPLES = r"""
     platform: telegram
     credential:
       password: "{{ old_token }}"
+
+- name: End an old token of WhatsApp
+  chat4all.secrets.api_token_credential:
+    state: absent
+    platform: whatsapp
+    phone_number_id: "106540352242922"
+    credential:
+      password: "{{ old_token }}"
+    app_id: "1234567890"
+    app_secret: "{{ app_secret }}"
+    access_token: "{{ new_token }}"
 """
 
 RETURN = r"""
@@ -93,13 +114,32 @@ def work(params: dict, check_mode: bool) -> dict:
     title, connection = tokens.PLATFORMS[platform].title, tokens.connection(params)
     if params["state"] == "present" and not tokens.PLATFORMS[platform].renews:
         raise SecretsError(f"{title} renews no token by its API; have a new one issued, and bring it")
-    if params["state"] == "present" and not check_mode:
+    if params["app_id"] and not tokens.PLATFORMS[platform].ends_by_app:
+        raise SecretsError(f"app_id: {title} ends no token by its API; leave it out")
+    if params["state"] == "present":
+        if check_mode:
+            return {"changed": True, "login": tokens.look(platform, connection, token, params)}
         return {"changed": True, **renewed(params, connection, token)}
     login = tokens.look(platform, connection, token, params)
-    if params["state"] == "absent" and login["status"] != "rejected":
+    ends = bool(params["app_id"]) and login["status"] == "accepted"
+    if ends and check_mode:
+        return {"changed": True, "login": login}
+    if ends:
+        end(params, connection, token)
+        login = tokens.look(platform, connection, token, params)
+    if login["status"] != "rejected":
         found = f"{title} still accepts the token" if login["status"] == "accepted" else login["reason"]
         raise SecretsError(f"{found}; {tokens.PLATFORMS[platform].ending}")
-    return {"changed": params["state"] == "present", "login": login}
+    return {"changed": ends, "login": login}
+
+
+def end(params: dict, connection: tokens.Connection, token: str) -> None:
+    app = [params[name] for name in ("app_id", "app_secret", "access_token")]
+    with module_lock(params, check_mode=False):
+        try:
+            graph.end(connection, token, *app)
+        except Unclear as error:
+            raise SecretsError(f"{tokens.PLATFORMS[params['platform']].title} {error.reason}") from None
 
 
 def renewed(params: dict, connection: tokens.Connection, token: str) -> dict:
@@ -126,9 +166,13 @@ def main() -> None:
                 "options": {"password": {"type": "str", "required": True, "no_log": True}},
             },
             "seal_key": {"type": "str", "no_log": True},
+            "app_id": {"type": "str"},
+            "app_secret": {"type": "str", "no_log": True},
+            "access_token": {"type": "str", "no_log": True},
             **LOCK_ARGUMENTS,
         },
         required_if=tokens.REQUIRED_IF,
+        required_together=[("app_id", "app_secret", "access_token")],
         supports_check_mode=True,
     )
     try:

@@ -228,12 +228,11 @@ def summary(facts: dict[str, Any], user: str, outcome: dict[str, Any]) -> list[s
 def token_summary(facts: dict[str, Any], outcome: dict[str, Any]) -> list[str]:
     """Return what a run with a platform's token ends with.
 
-    ``todo`` is what a person has to do to end the old one, ``runs_out`` the day by which it ends by itself, where it does.
+    ``todo`` is what has to be done to end the old one, ``valid`` until when it is accepted where this run has not ended it.
     """
     gaps = ", ".join(f"{name} {duration(gap)}" for name, gap in outcome["gaps"].items()) or "none"
     consumers, skipped = len(facts["consumers"]), outcome["skipped"]
-    valid = f"runs out by {facts['runs_out']}" if facts["runs_out"] else "valid until a person ends it"
-    old = f"ended ({outcome['refused_at']})" if outcome["refused_at"] else valid
+    old = f"ended ({outcome['refused_at']})" if outcome["refused_at"] else facts["valid"]
     lines = [
         f"{outcome['word']}  {facts['name']}   {duration(outcome['seconds'])}   {facts['title']} accepts the new token   "
         f"gaps: {gaps}",

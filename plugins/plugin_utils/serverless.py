@@ -94,11 +94,23 @@ class ServerlessRotation(Rotation):
     def _count_refused(self, tried: int = 0) -> int | None:
         return None
 
+    def _value_of(self, name: str, title: str) -> str:
+        """Return another entry's value, with which a platform is called."""
+        slot = self.deployment.stored(name).get("current")
+        if not slot:
+            raise SecretsError(
+                f"{self.name}: {title} is called with the value of {name}, which the store does not have; add it to "
+                f"secrets_catalog, or name another entry: token"
+            )
+        return str(slot["password"])
+
 
 class ManualRotation(ServerlessRotation):
     """A rotation whose value a person brings, and whose old value a person ends where it was issued."""
 
     AGAIN = "tries the value again that it is given"
+    # Whether nobody has to end the old value: a call does.
+    ends_by_call = False
 
     def open(self) -> dict[str, Any]:
         deployment = self.deployment
@@ -117,6 +129,7 @@ class ManualRotation(ServerlessRotation):
         if self.arguments["confirmed"]:
             # Whoever has ended it does not wait for the grace.
             self.arguments["end_grace"] = True
+        if self.arguments["confirmed"] or self.ends_by_call:
             return super().open()
         left = record_of(self.name, deployment.memory()).get("rotation")
         if left == old["rotation"]:
@@ -286,7 +299,7 @@ class ManualRotation(ServerlessRotation):
 
     def _revoke_after(self) -> str:
         # A person ends it, in any case: without a grace from now on.
-        return super()._revoke_after() or now().isoformat()
+        return super()._revoke_after() or ("" if self.ends_by_call else now().isoformat())
 
     def revoke(self) -> dict[str, Any]:
         """Believe the person who says that the old value is ended."""
@@ -306,7 +319,7 @@ class TokenRotation(ManualRotation):
 
     @property
     def platform(self) -> Platform:
-        engine = serverless_engine(self.name, self.deployment.arguments["catalog"].get(self.name))
+        engine = serverless_engine(self.name, self._declared)
         return PLATFORMS[engine.name if engine else ""]
 
     @property
@@ -318,6 +331,15 @@ class TokenRotation(ManualRotation):
         credentials = [{"label": label, "password": entry[label]["password"]} for label in labels if entry.get(label)]
         [[host, _place], *_others] = self.deployment.places(facts)
         return host.module("api_token_credential_info", **facts["platform"], credentials=credentials)
+
+    @property
+    def _declared(self) -> Mapping[str, Any]:
+        return self.deployment.arguments["catalog"].get(self.name) or {}
+
+    @property
+    def ends_by_call(self) -> bool:
+        """Whether the catalog has the app by whose secret the platform ends a token."""
+        return "app_id" in self._declared
 
     def _ask(self, entry: dict[str, Any], label: str) -> dict[str, Any]:
         """Return the outcome of a call with a slot's token, and keep what it says of the consumers."""
@@ -359,8 +381,8 @@ class TokenRotation(ManualRotation):
 
     def _due(self, slot: dict[str, Any]) -> datetime.datetime:
         """Return when a token is as old as its interval allows."""
-        declared = (self.deployment.arguments["catalog"].get(self.name) or {}).get("interval")
-        engine = serverless_engine(self.name, self.deployment.arguments["catalog"].get(self.name))
+        declared = self._declared.get("interval")
+        engine = serverless_engine(self.name, self._declared)
         days = engine.interval if engine else 0
         interval = days * 86400 if declared is None else seconds(declared, f"secrets_catalog.{self.name}.interval")
         return datetime.datetime.fromisoformat(slot["created"]) + datetime.timedelta(seconds=interval)
@@ -379,7 +401,7 @@ class TokenRotation(ManualRotation):
                     f"{self.name}: {self.platform.title} rejects the token that is brought, which is in use; have a new one "
                     "issued, and bring it"
                 )
-        elif old and not entry.get("pending") and self.arguments["purpose"] != "abort":
+        elif old and not entry.get("pending") and self.arguments["purpose"] != "abort" and not self.ends_by_call:
             facts = deployment.catalog_info([self.name])["credentials"][self.name]
             login = self.log_in(facts, entry, "previous")["logins"]["previous"]
             platform = self.platform
@@ -397,6 +419,8 @@ class TokenRotation(ManualRotation):
         return super().open()
 
     def _to_end(self, entry: dict[str, Any]) -> str:
+        if self.ends_by_call:
+            return f"the old token ends by {report.command('revoke', revoke=self.name)}"
         return f"{self.platform.ending}, then: {report.command('revoke', revoke=self.name)}"
 
     def mend(self) -> str:
@@ -405,6 +429,9 @@ class TokenRotation(ManualRotation):
     def old_ends(self, old: dict[str, Any]) -> str:
         if self.platform.renews and old.get("revoke_after"):
             return f"the old token runs out by itself, by {old['revoke_after'][:10]}"
+        if self.ends_by_call:
+            after = f"after {old['revoke_after'][:10]}" if old.get("revoke_after") else "now"
+            return f"the old token is to end {after} -> revoke -e revoke={self.name}"
         return super().old_ends(old)
 
     def todo(self, old: dict[str, Any]) -> str:
@@ -492,6 +519,9 @@ class TokenRotation(ManualRotation):
         elif current["status"] == "rejected":
             effect = f"{platform.title} rejects the present token already: calls fail until the services are replaced"
         by_hand = "none      the old token is dead" if platform.single else self._to_end(entry)
+        if self.ends_by_call:
+            grace = f"after {report.duration(facts['grace'])} of grace" if facts["grace"] else "in the same run"
+            by_hand = f"none      {platform.title}'s API ends the old token {grace}"
         by_hand = "none      the old token runs out by itself" if platform.renews else by_hand
         return {"value": value, "effect": effect, "by_hand": by_hand}
 
@@ -509,6 +539,8 @@ class TokenRotation(ManualRotation):
             refusals = facts["plan"]["refusals"]
             facts["plan"]["refusals"] = [one for one in refusals if one["kind"] != "unhealthy"]
         super()._refuse(facts, info, resuming)
+        if self.ends_by_call and self.opened["purpose"] != "abort":
+            self._value_of(self._declared["token"], self.server_name)
         entry, given = self.entry(), self._given()
         pending = entry.get("pending")
         if self.opened["purpose"] != "rotate" or (pending and not self._is_another(given, entry)) or self._only_ends():
@@ -635,6 +667,9 @@ class TokenRotation(ManualRotation):
             login = self._ask(entry, "previous")
             if login["status"] == "rejected":
                 how, text = "done", f"old token refused by {title}"
+            elif self.ends_by_call and login["status"] == "accepted":
+                self._end_by_call(entry)
+                how, text = "done", f"old token ended by {title}'s API, and refused since"
             elif self.platform.single and self._ask(entry, "current")["status"] == "accepted":
                 how, text = "ended by the new one", f"{title} accepts the new token, so the old one is dead"
             elif self.platform.renews and self.opened["purpose"] == "rotate":
@@ -653,11 +688,32 @@ class TokenRotation(ManualRotation):
             self._end([], None, refused_at=report.clock())
         return {"changed": True, "own_refusals": 0}
 
+    def _end_by_call(self, entry: dict[str, Any]) -> None:
+        """Have the platform end the old token, and see it refused."""
+        [[host, _place], *_others] = self.deployment.places(self.facts)
+        host.module(
+            "api_token_credential",
+            **self.facts["platform"],
+            state="absent",
+            credential={"password": entry["previous"]["password"]},
+            app_id=self._declared["app_id"],
+            app_secret=self._value_of(self._declared["token"], self.server_name),
+            access_token=entry["current"]["password"],
+            state_dir=host.state_dir,
+            holder=self.holder,
+        )
+
     def _summary(self, entry: dict[str, Any], outcome: dict[str, Any]) -> list[str]:
         old = old_value(entry)
-        runs_out = old.get("revoke_after", "")[:10] if old and self.platform.renews else ""
-        todo = f"{self._by(old)}, then: {report.command('revoke', revoke=self.name)}" if old and not runs_out else ""
-        facts = {"title": self.server_name, "todo": todo, "runs_out": runs_out}
+        end, after = report.command("revoke", revoke=self.name), (old or {}).get("revoke_after", "")[:10]
+        todo, valid = "", "valid until a person ends it"
+        if old and self.ends_by_call:
+            todo, valid = f"{f'after {after}' if after else 'then'}: {end}", "valid until it is ended"
+        elif old and self.platform.renews and after:
+            valid = f"runs out by {after}"
+        elif old:
+            todo = f"{self._by(old)}, then: {end}"
+        facts = {"title": self.server_name, "todo": todo, "valid": valid}
         return report.token_summary({**self.facts, **facts}, outcome)
 
     # -- back
@@ -689,17 +745,11 @@ class WebhookRotation(ServerlessRotation):
 
     def _call(self, module: str, **arguments: Any) -> dict[str, Any]:
         """Run a module on a host that has a consumer, with the token that the call is made with."""
-        name = self.facts["token"]
-        token = self.deployment.stored(name).get("current")
-        if not token:
-            raise SecretsError(
-                f"{self.name}: {self._title} is called with the value of {name}, which the store does not have; add it to "
-                f"secrets_catalog, or name another entry: token"
-            )
+        token = self._value_of(self.facts["token"], self._title)
         [[host, _place], *_others] = self.deployment.places(self.facts)
         if arguments:
             arguments |= {"state_dir": host.state_dir, "holder": self.holder}
-        return host.module(module, **self.facts["platform"], token=token["password"], **arguments)
+        return host.module(module, **self.facts["platform"], token=token, **arguments)
 
     def _tell(self, slot: dict[str, Any], ledger: list[dict[str, Any]]) -> None:
         """Have the platform send a slot's secret."""

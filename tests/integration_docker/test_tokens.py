@@ -23,6 +23,7 @@ from plays import Plays
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platforms"))
 
 from connectors import BOT, Connectors, new_token
+from standins import APP
 
 VARIABLES = {
     "telegram": "TELEGRAM_BOT_TOKEN",
@@ -172,6 +173,20 @@ def test_a_token_is_rotated_and_the_platform_confirms_the_old_ones_end(stack, pl
     assert ended.returncode == 0 and "old token refused by WhatsApp" in ended.stdout, ended.stdout
     status = plays.run("status.yml")
     assert status.returncode == 0 and "lock: none" in status.stdout, status.stdout
+
+
+def test_where_the_app_is_known_the_platforms_api_ends_the_old_token(stack, plays, bring):
+    old, new = everywhere(stack, plays, "whatsapp"), new_token("whatsapp")
+    plays.variables["secrets_catalog"]["whatsapp"] |= {"app_id": APP, "token": "instagram-app"}
+    plays.write_inventory()
+    stack.control(whatsapp=new)
+    done = plays.run("rotate.yml", "-e", "rotate=whatsapp", *bring(whatsapp=new), "-vvvv")
+    text = " ".join(done.stdout.split())
+    assert done.returncode == 0 and "old token ended by WhatsApp's API, and refused since" in text, done.stdout
+    assert "To do: nothing." in text and everywhere(stack, plays, "whatsapp") == new
+    accepted = stack.control()["whatsapp"]
+    assert new in accepted and old not in accepted
+    assert not any(value in done.stdout for value in (old, new, stack.env()["INSTAGRAM_APP_SECRET"]))
 
 
 def test_instagrams_token_is_renewed_by_the_play_itself_once_it_is_a_day_old(stack, plays):

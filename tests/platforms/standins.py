@@ -100,6 +100,7 @@ class Platforms:
                 "verify_token": self.verify_token,
                 "app_verify_token": self.app_verify_token,
                 "instagram": sorted(self.instagram),
+                "whatsapp": sorted(self.whatsapp),
             }
 
     # -- Telegram
@@ -165,6 +166,8 @@ class Platforms:
     ) -> tuple[int, dict[str, Any]]:
         if path == f"{APP}/subscriptions" and token == f"{APP}|{self.app_secret}":
             return self.subscriptions(data)
+        if path == "oauth/revoke" and query.get("access_token") in self.whatsapp:
+            return self.graph_revoked(query)
         if token not in self.whatsapp:
             return self.graph_error(
                 401, 190, f"Error validating access token: {token} is no session", error_subcode=460
@@ -182,6 +185,13 @@ class Platforms:
         return self.graph_error(
             400, 100, f"Unsupported request. Object with ID '{path}' does not exist", error_subcode=33
         )
+
+    def graph_revoked(self, query: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        """End one token for who knows the app's secret."""
+        if (query["client_id"], query["client_secret"]) != (APP, self.app_secret):
+            return self.graph_error(400, 101, "Error validating application. Invalid application ID or secret")
+        self.whatsapp.discard(query["revoke_token"])
+        return 200, {"success": True}
 
     def subscriptions(self, data: dict[str, Any] | None) -> tuple[int, dict[str, Any]]:
         """The app's subscriptions; one is made anew as a whole, fields and all."""

@@ -97,6 +97,13 @@ def refreshed(connection: Connection, token: str) -> tuple[str, int]:
     return new, valid
 
 
+def end(connection: Connection, token: str, app: str, app_secret: str, access_token: str) -> None:
+    """End one token that was issued for an app; ``access_token`` is another one, with which the call is made."""
+    query = {"client_id": app, "client_secret": app_secret, "revoke_token": token}
+    found = call(connection, "oauth/revoke", access_token, query, secrets=(token, app_secret), in_query=True)
+    _succeeded(found, "the token has ended")
+
+
 def whatsapp_callback(connection: Connection, token: str, account: str) -> str:
     """Return where the Cloud API sends a business account's updates to."""
     found = call(connection, f"{urllib.parse.quote(account, safe='')}/subscribed_apps", token).get("data")
@@ -145,6 +152,6 @@ def set_instagram_verify_token(
     _succeeded(call(connection, path, f"{app}|{app_secret}", data=data, secrets=(app_secret, secret)))
 
 
-def _succeeded(found: dict[str, Any]) -> None:
+def _succeeded(found: dict[str, Any], what: str = "the subscription succeeded") -> None:
     if found.get("success") not in (True, "true"):
-        raise Unclear("does not say that the subscription succeeded")
+        raise Unclear(f"does not say that {what}")

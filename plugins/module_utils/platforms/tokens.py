@@ -37,6 +37,8 @@ class Platform:
     renews: bool = False
     # Whether there is one token at a time: who issues a new one has ended the old one.
     single: bool = False
+    # Whether the API ends one token for who has the secret of the app that it was issued for.
+    ends_by_app: bool = False
 
 
 PLATFORMS = {
@@ -47,6 +49,7 @@ PLATFORMS = {
         ready_log="Connected to WhatsApp API",
         grace=7,
         settings={"phone_number_id": "WHATSAPP_PHONE_NUMBER_ID"},
+        ends_by_app=True,
     ),
     "telegram": Platform(
         title="Telegram",
@@ -74,6 +77,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "ca": {"type": "path"},
     "request_timeout": {"type": "float", "default": 20},
 }
+# Those that nobody may see.
+SECRET_OPTIONS = ("access_token", "app_secret", "credential", "credentials", "seal_key")
 REQUIRED_IF = [("platform", "whatsapp", ["phone_number_id"])]
 
 
@@ -102,5 +107,5 @@ def connection(params: Mapping[str, Any]) -> Connection:
 
 def without_tokens(params: dict[str, Any]) -> dict[str, Any]:
     """Return a module's options as anybody may see them."""
-    shown = {key: value for key, value in params.items() if key not in ("credential", "credentials", "seal_key")}
+    shown = {key: value for key, value in params.items() if key not in SECRET_OPTIONS}
     return {**shown, "credentials": [given["label"] for given in params.get("credentials") or []]}

@@ -23,6 +23,7 @@ from standins import ECHO_POSTED
 
 BOT = "123456:AA-old_bot-token-0123456789abcdefgh"
 WHATSAPP = "EAAJold-whatsapp-token-0123456789"
+NEW = "EAAJnew-whatsapp-token-0123456789"
 INSTAGRAM = "IGAAold-instagram-token-0123456789"
 KEY = bytes(range(32))
 
@@ -84,6 +85,45 @@ def test_an_old_token_has_ended_where_the_platform_says_so(run, platforms):
     platforms.know.fault = ""
     platforms.know.control({"bot": BOT[:-1] + "X"})
     assert run(api_token_credential, "telegram", **arguments)["login"]["status"] == "rejected"
+
+
+@pytest.fixture
+def ending(platforms):
+    """The options by which an old token of WhatsApp ends by a call that is made with a new one."""
+    platforms.know.control({"whatsapp": NEW})
+    app = {"app_id": standins.APP, "app_secret": standins.APP_SECRET, "access_token": NEW}
+    return {"state": "absent", "phone_number_id": standins.NUMBER, "credential": {"password": WHATSAPP}, **app}
+
+
+def test_an_old_token_of_whatsapp_ends_by_a_call(run, platforms, ending):
+    tried = run(api_token_credential, "whatsapp", check_mode=True, **ending)
+    assert tried["changed"] and platforms.know.whatsapp == {WHATSAPP, NEW}
+    result = run(api_token_credential, "whatsapp", **ending)
+    assert result["changed"] and result["login"]["status"] == "rejected" and platforms.know.whatsapp == {NEW}
+    again = run(api_token_credential, "whatsapp", **ending)
+    assert not again["changed"] and again["login"]["status"] == "rejected"
+    assert not any(value in json.dumps([tried, result, again]) for value in (NEW, standins.APP_SECRET))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"app_secret": "f" * 32}, "WhatsApp answers 400, error 101: Error validating application"),
+        ({"access_token": WHATSAPP[:-1]}, "WhatsApp does not accept the token (error 190)"),
+        ({"access_token": None}, "parameters are required together: app_id, app_secret, access_token"),
+        ({"platform": "telegram", "credential": {"password": BOT}}, "app_id: Telegram ends no token by its API"),
+    ],
+)
+def test_a_token_that_the_call_does_not_end_is_told(run, platforms, ending, wrong, said):
+    given = {"platform": "whatsapp", **ending, **wrong}
+    result = run(api_token_credential, **{name: value for name, value in given.items() if value})
+    assert result["failed"] and said in result["msg"] and WHATSAPP in platforms.know.whatsapp
+
+
+def test_a_call_that_ends_nothing_is_not_believed(run, platforms, ending, monkeypatch):
+    monkeypatch.setattr(platforms.know, "graph_revoked", lambda _query: (200, {"success": True}))
+    result = run(api_token_credential, "whatsapp", **ending)
+    assert "WhatsApp still accepts the token; revoke the old token" in result["msg"]
 
 
 def test_a_number_is_needed_for_whatsapp(run):

@@ -119,7 +119,7 @@ def test_a_token_is_looked_up_with_the_number_in_the_env_file_or_in_a_service(co
             r"smtp\.api: with engine whatsapp, telegram, instagram, webhook alone",
         ),
         ("telegram", {"consumers": []}, r"telegram\.consumers: not with engine telegram"),
-        ("telegram", {"token": "x"}, r"telegram\.token: with engine webhook alone"),
+        ("telegram", {"token": "x"}, r"telegram\.token: with engine whatsapp, webhook alone"),
         ("postgres", {"ca": "/ca.pem"}, r"postgres\.ca: with engine whatsapp, telegram, instagram, webhook alone"),
     ],
 )
@@ -171,6 +171,25 @@ def test_a_webhooks_secret_is_a_uuid_beside_the_one_before(connected):
 def test_what_a_webhooks_entry_lacks_is_named(connected, name, entry, message):
     with pytest.raises(SecretsError, match=message):
         catalog.resolve(name, entry, hooked(connected, TELEGRAM_WEBHOOK_SECRET_PREVIOUS=[]))
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "message"),
+    [
+        ("whatsapp", {"app_id": "1"}, r"catalog\.whatsapp: app_id and token, .*, go together"),
+        ("whatsapp", {"token": "app"}, r"catalog\.whatsapp: app_id and token, .*, go together"),
+        ("telegram", {"app_id": "1", "token": "app"}, r"telegram\.app_id: with engine whatsapp, webhook alone"),
+    ],
+)
+def test_an_app_that_ends_no_token_is_refused(connected, name, entry, message):
+    with pytest.raises(SecretsError, match=message):
+        catalog.resolve(name, entry, connected)
+
+
+def test_nobody_waits_for_a_call_that_ends_the_old_token(connected):
+    app = {"app_id": "1", "token": "app"}
+    graces = [catalog.resolve("whatsapp", entry, connected)["grace"] for entry in ({}, app, {**app, "grace": 60})]
+    assert graces == [7 * 86400, 0, 60]
 
 
 @pytest.mark.parametrize(

@@ -34,13 +34,22 @@ def slot(password, **more):
     return {"user": "", "password": password, "created": "2026-01-01T00:00:00+00:00", **more}
 
 
-def token(platform="whatsapp", says=(), given="", entry=None, services=(), **arguments):
+APP = ("app_id", "app_secret", "access_token")
+BY_CALL = {"whatsapp": {"app_id": "1", "token": "app"}, "app": {"engine": "manual"}}
+
+
+def token(platform="whatsapp", says=(), given="", entry=None, services=(), more=(), **arguments):
     """A rotation of a platform's token, and what it stores, notes, says and asks; ``says``: what of each token."""
     stored = {platform: entry or {"engine": platform, "current": slot(OLD[platform])}}
     seen = SimpleNamespace(stored=stored[platform], notes=[], lines=[], asked=[], ended=[])
     answers = {OLD[platform]: accepted(platform), NEW[platform]: accepted(platform), **dict(says)}
 
     def module(name, **params):
+        if params.get("state") == "absent":
+            seen.asked.append("end")
+            assert [params[key] for key in APP] == ["1", "the app's secret", NEW[platform]]
+            answers[params["credential"]["password"]] = REJECTED
+            return {"changed": True, "login": REJECTED}
         if name == "api_token_credential":
             seen.asked.append("renew")
             return {"sealed": seal(bytes.fromhex(params["seal_key"]), NEW[platform].encode()), "expires_in": 5183944}
@@ -64,7 +73,7 @@ def token(platform="whatsapp", says=(), given="", entry=None, services=(), **arg
     }
     deployment = SimpleNamespace(
         host="db1",
-        arguments={"catalog": {platform: {}}, "services": dict(services)},
+        arguments={"catalog": {platform: {}}, "services": dict(services), **dict(more)},
         task_vars={"secrets_new_values": {platform: given}} if given else {},
         action=SimpleNamespace(_templar=SimpleNamespace(template=lambda value: value)),
         store=SimpleNamespace(change=lambda mutator: mutator(stored), fingerprint=lambda _value: "f"),
@@ -74,6 +83,7 @@ def token(platform="whatsapp", says=(), given="", entry=None, services=(), **arg
         entry=lambda name: {
             key: dict(value) if isinstance(value, dict) else value for key, value in stored[name].items()
         },
+        stored=lambda name: stored.get(name, {}),
         memory=lambda: {"records": []},
         catalog_info=lambda _names: {"credentials": {platform: facts}},
         require_discretion=lambda: None,
@@ -241,6 +251,55 @@ def test_an_old_token_that_is_not_refused_waits_for_a_person(answer):
         again.open()
 
 
+def by_call(**given):
+    """A rotation of a token that ends by a call, rolled out."""
+    pending = slot(NEW["whatsapp"], rotation="r-new")
+    entry = {"engine": "whatsapp", "current": slot(OLD["whatsapp"]), "pending": pending}
+    rotation, seen = token("whatsapp", entry=entry, more={"catalog": BY_CALL}, **given)
+    rotation.facts["grace"] = 0
+    rotation.deployment.stored = lambda name: {"app": {"current": slot("the app's secret")}}.get(name, {})
+    return rotation, seen
+
+
+def test_a_token_that_ends_by_a_call_is_ended_in_the_same_run_and_seen_refused():
+    rotation, seen = by_call()
+    assert rotation.finish()["revoke"] and not seen.ended
+    rotation.revoke()
+    assert seen.stored["previous"]["revoked"] and "end" in seen.asked
+    assert "old token ended by WhatsApp's API, and refused since" in seen.lines[-1]
+    assert [note["state"] for note in seen.notes] == ["done"] * 3
+
+
+def test_with_a_grace_the_call_comes_later_and_no_person_is_asked(monkeypatch):
+    monkeypatch.setattr(Rotation, "open", lambda self: {"opened": self.arguments["purpose"]})
+    rotation, seen = by_call()
+    rotation.facts["grace"] = 86400
+    assert not rotation.finish()["revoke"] and seen.ended
+    old = seen.stored["previous"]
+    day = old["revoke_after"][:10]
+    assert rotation.old_ends(old) == f"the old token is to end after {day} -> revoke -e revoke=whatsapp"
+    for purpose, confirmed in (("rotate", False), ("revoke", False), ("revoke", True)):
+        rotation.arguments |= {"purpose": purpose, "confirmed": confirmed}
+        assert rotation.open() == {"opened": purpose}
+    rotation.revoke()
+    assert seen.stored["previous"]["revoked"]
+
+
+def test_a_call_that_was_made_is_not_made_again():
+    rotation, seen = by_call(says={OLD["whatsapp"]: REJECTED})
+    rotation.finish()
+    rotation.revoke()
+    assert "end" not in seen.asked and "old token refused by WhatsApp" in seen.lines[-1]
+
+
+def test_without_the_apps_secret_nothing_begins():
+    rotation, seen = by_call(given=NEW["whatsapp"])
+    del seen.stored["pending"]
+    rotation.deployment.stored = lambda _name: {}
+    with pytest.raises(SecretsError, match="WhatsApp is called with the value of app, which the store does not have"):
+        look(rotation, seen)
+
+
 def waiting(answer, monkeypatch, **arguments):
     """What *open* of revoke.yml makes of an old token that waits for a person."""
     monkeypatch.setattr(Rotation, "open", lambda self: {"phase": "revoke_first", "grace": self.arguments["end_grace"]})
@@ -401,7 +460,7 @@ def test_plan_and_report_say_when_telegrams_gap_began():
     text = " ".join("\n".join(report.plan(facts, project, "db1", "the present value", "the new value", "", {})).split())
     assert "the old one is dead from BotFather's /revoke on, before this run" in text
     outcome = {"word": "ROTATED", "seconds": 3, "gaps": {}, "skipped": [], "refused_at": "03:11:16", "due": "-"}
-    lines = report.token_summary({**facts, "title": "Telegram", "todo": "", "runs_out": ""}, outcome)
+    lines = report.token_summary({**facts, "title": "Telegram", "todo": "", "valid": ""}, outcome)
     text = " ".join("\n".join(lines).split())
     assert "Telegram accepts the new token" in text and "old token: ended (03:11:16)" in text
     assert "Gap began when BotFather issued the new token" in text and "To do: nothing." in text
