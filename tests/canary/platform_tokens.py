@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from connectors import new_token
-from standins import ECHO_POSTED
+from standins import APP, ECHO_POSTED
 
 if TYPE_CHECKING:
     from scenario import Scenario
@@ -57,6 +57,7 @@ class Tokens:
         self.scenario.refuses("rotate-tokens.yml", "rotate-tokens.yml", *given)
         self.roll_out_fails()
         self.all_at_once()
+        self.by_app()
         self.part()
         self.survey()
 
@@ -91,6 +92,16 @@ class Tokens:
         command = ("rotate.yml", "-e", "rotate=whatsapp", *self.bring(whatsapp=whatsapp))
         abort = ("abort.yml", "-e", "rotate=whatsapp")
         self.scenario.killed("tokens: whatsapp", STEP.format("roll out"), command=command, then=abort, shows="ABORTED")
+
+    def by_app(self) -> None:
+        """The old token ends by a call that is made with the app's secret; the first time it has another one."""
+        self.plays.variables["secrets_catalog"]["whatsapp"] |= {"app_id": APP, "token": "instagram-app"}
+        self.plays.write_inventory()
+        token, secret = self.new("whatsapp"), self.stack.env()["INSTAGRAM_APP_SECRET"]
+        self.stack.control(app_secret="another")
+        self.rotate("ended in vain", "whatsapp", token, ends=2, shows="STOPPED  whatsapp at revoke")
+        self.stack.control(app_secret=secret)
+        self.rotate("ended by its app", "whatsapp", token, ends=0, shows="old token ended by WhatsApp's API")
 
     def killed(self) -> None:
         command = ("rotate.yml", "-e", "rotate=telegram", *self.bring(telegram=self.new("telegram")))

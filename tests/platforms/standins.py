@@ -189,7 +189,8 @@ class Platforms:
     def graph_revoked(self, query: dict[str, str]) -> tuple[int, dict[str, Any]]:
         """End one token for who knows the app's secret."""
         if (query["client_id"], query["client_secret"]) != (APP, self.app_secret):
-            return self.graph_error(400, 101, "Error validating application. Invalid application ID or secret")
+            text = f"Error validating application. Cannot get application with secret {query['client_secret']}"
+            return self.graph_error(400, 101, text)
         self.whatsapp.discard(query["revoke_token"])
         return 200, {"success": True}
 

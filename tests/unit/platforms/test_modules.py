@@ -118,6 +118,7 @@ def test_a_token_that_the_call_does_not_end_is_told(run, platforms, ending, wron
     given = {"platform": "whatsapp", **ending, **wrong}
     result = run(api_token_credential, **{name: value for name, value in given.items() if value})
     assert result["failed"] and said in result["msg"] and WHATSAPP in platforms.know.whatsapp
+    assert "f" * 32 not in result["msg"]
 
 
 def test_a_call_that_ends_nothing_is_not_believed(run, platforms, ending, monkeypatch):
