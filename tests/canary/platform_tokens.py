@@ -134,7 +134,7 @@ class Webhooks:
         self.scenario.killed("webhooks: telegram", *TOLD, command=("rotate.yml", "-e", "rotate=telegram-webhook"))
         self.stack.control(refusing="Wrong response from the webhook: 403 Forbidden")
         # On the way back it takes the present one again.
-        at = {'"refused": true': partial(self.stack.control, refusing="")}
+        at = {"Telegram was refused by the webhook": partial(self.stack.control, refusing="")}
         self.rotate("refused", "telegram", at=at, ends=2, shows="STOPPED  telegram-webhook at drain")
         shows = "ROTATED  telegram-webhook(.|\n)*ROTATED  whatsapp-webhook"
         self.rotate("both", "telegram", "whatsapp", runner=True, ends=0, shows=shows)
