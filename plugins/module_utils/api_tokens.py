@@ -135,9 +135,9 @@ def take_previous(engine: Engine, given: dict[str, str]) -> str:
 
 def grace(engine: Engine, entry: Mapping[str, Any]) -> int:
     """Return for how many seconds an old value stays valid where the catalog says nothing; nobody waits for a call."""
-    if engine.name in PLATFORMS and "app_id" in entry:
+    if engine.name not in PLATFORMS or "app_id" in entry:
         return 0
-    return PLATFORMS[engine.name].grace * 86400 if engine.name in PLATFORMS else 0
+    return PLATFORMS[engine.name].grace * 86400
 
 
 def facts(

@@ -40,7 +40,6 @@ SECRET_PARTS = ("key", "secondary")
 # Seconds that may pass between a look at a host's clock and one at ours.
 CLOCK_SLACK = 60
 
-
 # What a play may ask of signing keys.
 JWT_OPTIONS: dict[str, Any] = {
     "type": "dict",
@@ -399,11 +398,9 @@ class JwtRotation(Rotation):
     def _subject(self) -> dict[str, Any]:
         """The key that the phase is about, for the ledger: the one that begins or ends."""
         entry = self.entry()
-        slots, label = (
-            self.slot(entry, "target"),
-            {"introduce": "next", "retire": "previous"}.get(self.phase, "current"),
-        )
-        return dict((entry if self.phase == "retire" else slots)[label])
+        target = self.slot(entry, "target")
+        label = {"introduce": "next", "retire": "previous"}.get(self.phase, "current")
+        return dict((entry if self.phase == "retire" else target)[label])
 
     def roll_out(self) -> dict[str, Any]:
         """Replace the services that the phase concerns, in the order that follows from who signs."""
