@@ -309,7 +309,7 @@ def aborted(name: str, step: str, user: str, working: str) -> list[str]:
 
 
 def status_table(rows: list[dict[str, str]]) -> list[str]:
-    """Return the table of ``status.yml``."""
+    """Return the table of ``status.yml``; a column is wider where what stands in it is."""
     columns = (
         ("CREDENTIAL", "name", 12),
         ("TYPE", "type", 8),
@@ -317,13 +317,12 @@ def status_table(rows: list[dict[str, str]]) -> list[str]:
         ("DUE", "due", 6),
         ("LAST", "last", 8),
     )
-    head = "".join(f"{title:<{width}}" for title, _key, width in columns) + "NOW"
-    lines = [head]
+    widths = [max([least, *(len(row[key]) + 1 for row in rows)]) for _title, key, least in columns]
+    head = "".join(f"{title:<{width}}" for (title, _key, _least), width in zip(columns, widths, strict=True)) + "NOW"
+    lines, indent = [head], " " * min(sum(widths), WIDTH // 2)
     for row in rows:
-        start = "".join(
-            f"{row[key]:<{width}}" if len(row[key]) < width else row[key] + " " for _t, key, width in columns
-        )
-        lines += textwrap.wrap(start + row["now"], WIDTH, subsequent_indent=" " * 39, drop_whitespace=True)
+        start = "".join(f"{row[key]:<{width}}" for (_title, key, _least), width in zip(columns, widths, strict=True))
+        lines += textwrap.wrap(start + row["now"], WIDTH, subsequent_indent=indent, drop_whitespace=True)
     return lines
 
 

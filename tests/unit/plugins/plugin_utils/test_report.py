@@ -79,6 +79,14 @@ def test_nothing_is_wider_than_100_columns():
     assert [row for block in blocks for row in block if len(row) > report.WIDTH] == []
 
 
+def test_the_columns_of_the_status_are_as_wide_as_what_stands_in_them():
+    row = {"type": "webhook", "age": "3d", "due": "87d", "last": "ok", "now": "NOW " * 20}
+    names = ("redis", "whatsapp-webhook")
+    head, *lines = report.status_table([{**row, "name": name} for name in names])
+    assert {line.find("NOW") for line in lines} == {head.find("NOW")}
+    assert {line.find("webhook ", 16) for line in lines if line[0] != " "} == {head.find("TYPE")}
+
+
 def test_the_plan_says_that_nothing_is_touched_and_who_has_a_gap():
     text = "\n".join(report.plan(FACTS, PROJECT, "db1", "chat4all", "chat4all_1", "", LAST))
     assert "nothing will be touched" in text
