@@ -30,7 +30,8 @@ test: setup-test ## check, the tests with containers, a part of crash, faults an
 	@tests/quality/artifact
 	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider --numprocesses 2 --dist loadfile tests/integration_docker \
 		tests/faults/test_hostile_files.py tests/faults/test_second_owner.py tests/machines/test_hosts.py
-	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider tests/crash tests/canary
+	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider --numprocesses 2 --dist loadfile tests/crash
+	@PYTHONPATH=$(CURDIR)/build/collections python -m pytest -p no:cacheprovider tests/canary
 	@tests/quality/molecule
 
 benchmark: setup-test ## the figures of docs/benchmarks.md and docs/jwt.md, into build/benchmark

@@ -10,7 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deployment import Deployment, Rotated
-from serverless import ApiToken, Emergency, EndedToken, SigningKeys, Webhook, WebhookBack
+from serverless import (
+    ApiToken,
+    Emergency,
+    EndedToken,
+    PollingBot,
+    RenewedToken,
+    SigningKeys,
+    TokenEndedByApp,
+    Webhook,
+    WebhookBack,
+)
 
 
 @dataclass(frozen=True)
@@ -44,9 +54,13 @@ CASES = {
         Case("jwt_emergency", deployment=Emergency, credential="jwt", counted="tokens", zero_refused=False, sample=12),
         Case("whatsapp_token", deployment=ApiToken, credential="whatsapp", counted="calls"),
         Case("whatsapp_ended", deployment=EndedToken, credential="whatsapp", counted="calls"),
+        Case("whatsapp_by_app", deployment=TokenEndedByApp, credential="whatsapp", counted="calls"),
+        Case("instagram_token", deployment=RenewedToken, credential="instagram", counted="calls"),
+        Case("telegram_polling", deployment=PollingBot, credential="telegram", counted="calls", zero_refused=False),
         Case("telegram_token", deployment=ApiToken, credential="telegram", counted="updates"),
         Case("telegram_webhook", deployment=Webhook, credential="telegram-webhook", counted="updates"),
         Case("whatsapp_webhook", deployment=Webhook, credential="whatsapp-webhook", counted="verifications"),
+        Case("instagram_webhook", deployment=Webhook, credential="instagram-webhook", counted="verifications"),
         Case("telegram_back", deployment=WebhookBack, credential="telegram-webhook", counted="updates", sample=12),
     )
 }

@@ -22,6 +22,7 @@ from outcome import check_containers, check_nothing_left
 from plays import Plays
 from processes import TREE
 from stack import Stack, StackError
+from standins import APP
 from tokens import SERVICES, TokenStack
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ POLICY = {"token_life": f"{TOKEN_LIFE}s", "skew": "1s", "overlap": "2s"}
 # Seconds between two updates, and until what was sent just before has been counted.
 SENDS_EVERY = 0.1
 COUNTED = 1
+# Seconds without an event after which the engine has nothing more to do.
+QUIET = 1
+NO_WEBHOOK = {"webhook": {"bot": BOT, "url": "", "secret": ""}}
 
 
 class Serverless(Rotated):
@@ -91,11 +95,14 @@ class Serverless(Rotated):
             raise harness.BenchmarkError(f"{' '.join(command or self.command)} failed\n{run.output}")
 
     def leave_unfinished(self, label: str, *command: str) -> None:
-        """Run a command, and kill it at a point."""
+        """Run a command, kill it at a point, and wait until the engine has done what it was told to."""
         run = self.run(label, command)
         if not run.until(lambda: run.reached):
             raise harness.BenchmarkError(f"{' '.join(command)} did not come to {label}\n{run.output}")
         run.kill(TREE)
+        told = -1
+        while told < (told := len(self.events.labels)):
+            time.sleep(QUIET)
 
     def prepare(self, turn: str) -> None:
         """Carry out the turns before, and make ready for this one."""
@@ -255,18 +262,22 @@ class OneConnector(Connectors):
         services = super().compose_model()["services"]
         connector = services[self.consumers[0]]
         connector["environment"].update(DRAIN_SECONDS="0.5", CALLS_EVERY="0.2")
+        if self.platform == "whatsapp":
+            # With which it would check what Meta sends.
+            connector["environment"]["INSTAGRAM_APP_SECRET"] = "${INSTAGRAM_APP_SECRET}"
         # The engine's health checks would be most of the machine's work.
         connector["healthcheck"]["interval"] = "2s"
         return {"services": {name: services[name] for name in ("platform", "proxy", *self.consumers)}}
 
     def up(self, timeout: float = 120) -> None:
         super().up(timeout)
-        nowhere: dict[str, Any] = {"app_callback": ""}
-        if self.platform == "telegram":
-            nowhere["callback"] = ""
-        else:
-            nowhere["webhook"] = {"bot": BOT, "url": "", "secret": ""}
-        self.control(**nowhere)
+        nowhere: dict[str, dict[str, Any]] = {
+            "telegram": NO_WEBHOOK,
+            "whatsapp": {"callback": ""},
+            "instagram": {"app_callback": ""},
+        }
+        for platform in nowhere.keys() - {self.platform}:
+            self.control(**nowhere[platform])
 
     def catalog(self) -> dict:
         return {name: given for name, given in super().catalog().items() if name.startswith(self.platform)}
@@ -276,13 +287,22 @@ class PlatformDeployment(Serverless):
     """A connector; a case's credential is its platform's token, or its webhook's secret."""
 
     stack: OneConnector
-    # What the platforms' stand-ins count: accepted, and refused.
-    counters = {
-        "whatsapp": ("calls", "refused calls"),
-        "telegram": ("accepted", "rejected"),
-        "telegram-webhook": ("accepted", "rejected"),
-        "whatsapp-webhook": ("verified", "unverified"),
+    variables = {
+        "telegram": "TELEGRAM_BOT_TOKEN",
+        "telegram-webhook": "TELEGRAM_WEBHOOK_SECRET",
+        "whatsapp": "WHATSAPP_API_TOKEN",
+        "whatsapp-webhook": "WHATSAPP_WEBHOOK_VERIFY_TOKEN",
+        "instagram": "INSTAGRAM_ACCESS_TOKEN",
+        "instagram-webhook": "INSTAGRAM_VERIFY_TOKEN",
     }
+    # What the platforms' stand-ins call it when something is accepted, and when it is refused.
+    counters = {
+        "calls": ("calls", "refused calls"),
+        "updates": ("accepted", "rejected"),
+        "verifications": ("verified", "unverified"),
+    }
+    # By which name they know a verify token.
+    verify_tokens = {"whatsapp": "verify_token", "instagram": "app_verify_token"}
 
     def make_stack(self, name: str) -> Stack:
         return OneConnector(name, self.platform)
@@ -295,13 +315,17 @@ class PlatformDeployment(Serverless):
     def platform(self) -> str:
         return self.case.credential.partition("-")[0]
 
+    @property
+    def variable(self) -> str:
+        return self.variables[self.case.credential]
+
     def start(self) -> None:
         super().start()
         self.stack.control(send=True, every=SENDS_EVERY)
 
     def totals(self) -> Counter[str]:
         found = self.stack.control()["counts"]
-        accepted, refused = self.counters[self.case.credential]
+        accepted, refused = self.counters[self.case.counted]
         return Counter(accepted=found.get(accepted, 0), refused=found.get(refused, 0))
 
     def control_is_seen(self) -> bool:
@@ -328,13 +352,16 @@ class PlatformDeployment(Serverless):
     def pretend(self, wrong: str) -> None:
         """Have the platform take another value for the credential's; with an empty one, the right one again."""
         env = self.stack.env()
-        if self.case.credential == "whatsapp":
-            self.stack.control(**{"revoke" if wrong else "whatsapp": env["WHATSAPP_API_TOKEN"]})
-        elif self.case.credential == "whatsapp-webhook":
-            self.stack.control(verify_token=wrong or env["WHATSAPP_WEBHOOK_VERIFY_TOKEN"])
-        else:
+        value = env[self.variable]
+        if self.case.counted == "updates":
             secret = wrong or env["TELEGRAM_WEBHOOK_SECRET"]
             self.stack.control(webhook={"bot": BOT, "url": self.stack.hook("telegram"), "secret": secret})
+        elif self.case.counted == "verifications":
+            self.stack.control(**{self.verify_tokens[self.platform]: wrong or value})
+        elif self.platform == "telegram":
+            self.stack.control(bot=f"{BOT}:{wrong}" if wrong else value)
+        else:
+            self.stack.control(**{"revoke" if wrong else self.platform: value})
 
     def check_platform(self, values: dict[str, str]) -> None:
         self.check_published(values, list(self.stack.consumers), ["platform", "proxy"])
@@ -342,10 +369,6 @@ class PlatformDeployment(Serverless):
 
 class ApiToken(PlatformDeployment):
     """A token that a person brings. Telegram's old one is dead before; WhatsApp's waits for a person to end it."""
-
-    @property
-    def variable(self) -> str:
-        return {"telegram": "TELEGRAM_BOT_TOKEN", "whatsapp": "WHATSAPP_API_TOKEN"}[self.platform]
 
     @property
     def new_values(self) -> Path:
@@ -374,9 +397,78 @@ class ApiToken(PlatformDeployment):
         current, previous = entry["current"]["password"], entry["previous"]
         assert current == self.token, "the store has another token than the one that was brought"
         assert previous["password"] == self.entry_before["current"]["password"], "the token before is not kept"
-        ended = {"telegram": "revoked", "whatsapp": "revoke_after"}[self.platform]
-        assert {"revoked", "revoke_after"} & set(previous) == {ended}, f"the token before: {sorted(previous)}"
+        assert {"revoked", "revoke_after"} & set(previous) == {self.previous_end}, f"before: {sorted(previous)}"
         self.check_platform({self.variable: current})
+
+    @property
+    def previous_end(self) -> str:
+        """What the store says of the end of the token before."""
+        return "revoked" if self.platform == "telegram" else "revoke_after"
+
+
+class PollingBot(ApiToken):
+    """The token of a bot without a webhook: of two connectors that poll at once, one ends with a conflict."""
+
+    def start(self) -> None:
+        super().start()
+        self.stack.control(**NO_WEBHOOK)
+        self.stack.docker("restart", *self.stack.containers(*self.stack.consumers))
+
+    @property
+    def conflicts(self) -> int:
+        return self.stack.control()["counts"].get("conflicts", 0)
+
+    def make_ready(self, turn: str) -> None:
+        super().make_ready(turn)
+        self.conflicts_before = self.conflicts
+
+    def control_is_seen(self) -> bool:
+        """Poll beside the connector, too."""
+        before = self.conflicts
+        self.stack.poll()
+        return self.conflicts > before and super().control_is_seen()
+
+    def check_value(self) -> None:
+        super().check_value()
+        assert self.conflicts == self.conflicts_before, "two connectors have polled at once"
+
+
+class TokenEndedByApp(ApiToken):
+    """A token that a person brings, while the platform ends the one before for the app's secret."""
+
+    previous_end = "revoked"
+
+    @property
+    def catalog(self) -> dict[str, Any]:
+        catalog = super().catalog
+        catalog[self.platform] |= {"app_id": APP, "token": "meta-app"}
+        return {**catalog, "meta-app": {"engine": "manual", "variables": {"secret": "INSTAGRAM_APP_SECRET"}}}
+
+    def end_previous(self) -> None:
+        """Nobody has to."""
+
+    def check_value(self) -> None:
+        super().check_value()
+        assert self.entry["previous"]["password"] not in self.stack.control()[self.platform], "the old token works"
+
+
+class RenewedToken(ApiToken):
+    """A token that the platform renews; each renewal makes another one, and what was valid stays so."""
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        return ("rotate.yml", "-e", f"rotate={self.case.credential}")
+
+    def make_ready(self, turn: str) -> None:
+        """Have the token be old enough."""
+        super(ApiToken, self).make_ready(turn)
+        self.stack.control(**{self.platform: self.entry["current"]["password"]})
+
+    def check_value(self) -> None:
+        self.token = self.entry["current"]["password"]
+        super().check_value()
+        assert self.token != self.entry_before["current"]["password"], "the token is still the one before"
+        assert self.token in self.stack.control()[self.platform], "the platform does not know the token"
 
 
 class EndedToken(ApiToken):
@@ -402,10 +494,6 @@ class Webhook(PlatformDeployment):
     """A webhook's secret, while the platform uses it all the time."""
 
     @property
-    def variable(self) -> str:
-        return {"telegram": "TELEGRAM_WEBHOOK_SECRET", "whatsapp": "WHATSAPP_WEBHOOK_VERIFY_TOKEN"}[self.platform]
-
-    @property
     def command(self) -> tuple[str, ...]:
         return ("rotate.yml", "-e", f"rotate={self.case.credential}")
 
@@ -420,7 +508,8 @@ class Webhook(PlatformDeployment):
         """Assert that the platform and the connector know the current secret, and that the connector knows no other."""
         current = self.entry["current"]["password"]
         known = self.stack.control()
-        at_platform = known["secrets"][BOT] if self.platform == "telegram" else known["verify_token"]
+        verify_token = self.verify_tokens.get(self.platform, "")
+        at_platform = known[verify_token] if verify_token else known["secrets"][BOT]
         assert at_platform == current, f"{self.platform} has another secret than the store"
         self.check_platform({self.variable: current, f"{self.variable}_PREVIOUS": ""})
 

@@ -7,11 +7,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import ssl
 import sys
 import time
-import urllib.request
 from collections import Counter
 from pathlib import Path
 
@@ -262,21 +259,13 @@ def test_the_way_back_from_a_webhooks_secret_tells_the_platform_first(stack, pla
     assert not environment(stack, "telegram-connector")["TELEGRAM_WEBHOOK_SECRET_PREVIOUS"]
 
 
-def poll(stack, token) -> None:
-    """Ask for updates as the connector does."""
-    url = f"https://localhost:{stack.api_port}/telegram/bot{token}/getUpdates"
-    context = ssl.create_default_context(cafile=str(stack.ca))
-    request = urllib.request.Request(url, json.dumps({"timeout": 0.1}).encode(), {"Content-Type": "application/json"})
-    urllib.request.urlopen(request, timeout=5, context=context).close()
-
-
 def test_of_a_bot_that_polls_no_two_connectors_run_at_once(stack, plays, bring):
     hook = {"bot": BOT, "url": stack.hook("telegram"), "secret": stack.env()["TELEGRAM_WEBHOOK_SECRET"]}
     stack.control(webhook={"bot": BOT, "url": "", "secret": ""})
     try:
         stack.docker("restart", *stack.containers("telegram-connector"))
         wait_for(stack, getUpdates=3)
-        poll(stack, stack.env()["TELEGRAM_BOT_TOKEN"])  # the control: two at once
+        stack.poll()  # the control: two at once
         wait_for(stack, getUpdates=2)
         before = stack.control()["counts"]
         assert before["conflicts"] == 1

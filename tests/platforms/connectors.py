@@ -164,6 +164,13 @@ class Connectors(Stack):
                 time.sleep(0.2)
         raise AssertionError("not reached")
 
+    def poll(self) -> None:
+        """Ask Telegram for updates, as the connector of a bot without a webhook does."""
+        url = f"https://localhost:{self.api_port}/telegram/bot{self.env()['TELEGRAM_BOT_TOKEN']}/getUpdates"
+        context = ssl.create_default_context(cafile=str(self.ca))
+        request = urllib.request.Request(url, b'{"timeout": 0.1}', {"Content-Type": "application/json"})
+        urllib.request.urlopen(request, timeout=5, context=context).close()
+
     def catalog(self) -> dict:
         """Return the catalog's entries: the tokens and the webhooks' secrets of all platforms, and the app's secret."""
 
