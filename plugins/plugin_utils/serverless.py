@@ -377,7 +377,14 @@ class TokenRotation(ManualRotation):
         # How old an imported one is, nobody knows.
         if not entry.get("previous") or (left := self._due(entry["current"]) - now()) <= datetime.timedelta():
             return ""
+        if self._renewed_by(entry):
+            return ""
         return f"{self.platform.title} renews it in {report.duration(left.total_seconds())}; left as it is until then"
+
+    def _renewed_by(self, entry: dict[str, Any]) -> str:
+        """Return the run that has renewed the token, and died before its lock's end; nothing where there is none."""
+        left = record_of(self.name, self.deployment.memory()).get("rotation", "")
+        return left if left == entry["current"].get("rotation") and not is_unfinished(entry) else ""
 
     def _due(self, slot: dict[str, Any]) -> datetime.datetime:
         """Return when a token is as old as its interval allows."""
@@ -393,7 +400,10 @@ class TokenRotation(ManualRotation):
         deployment = self.deployment
         deployment.require_discretion()
         entry = deployment.entry(self.name)
-        old = old_value(entry)
+        old, renewing = old_value(entry), self.platform.renews and self.arguments["purpose"] == "rotate"
+        if renewing and not self._given() and (left := self._renewed_by(entry)):
+            # Another renewal would be too early.
+            return self._close(entry, left)
         if self._is_in_use(entry):
             facts = deployment.catalog_info([self.name])["credentials"][self.name]
             if self.log_in(facts, entry, "current")["logins"]["current"]["status"] == "rejected":
@@ -407,7 +417,6 @@ class TokenRotation(ManualRotation):
             platform = self.platform
             if login["status"] == "accepted" and self.arguments["confirmed"] and not platform.renews:
                 raise SecretsError(f"{self.name}: {platform.title} still accepts the old token; {self.todo(old)}")
-            renewing = platform.renews and self.arguments["purpose"] == "rotate"
             if login["status"] == "rejected" or renewing or platform.single:
                 # The platform's own word is worth more than a person's; what was renewed runs out by itself, and one of
                 # two tokens of which only one can be valid is dead.

@@ -569,6 +569,38 @@ def test_a_renewed_token_runs_out_by_its_own_age_and_holds_up_no_renewal(monkeyp
         assert seen.stored["previous"]["revoked"]
 
 
+def test_a_renewal_that_died_before_its_locks_end_is_not_begun_again(monkeypatch):
+    """Instagram refuses to renew a token that is younger than a day."""
+    monkeypatch.setattr(Rotation, "_look", lambda *_arguments: {"phase": "revoke_first"})
+    released = []
+    monkeypatch.setattr(Rotation, "_release", lambda _rotation, rows, result: released.append((rows, result)))
+    previous = slot(OLD["instagram"], rotation="r-old", revoke_after="2099-01-01T00:00:00+00:00")
+    created = datetime.datetime.now(datetime.UTC).isoformat()
+    current = slot(NEW["instagram"], rotation="r-old") | {"created": created}
+    entry = {"engine": "instagram", "current": current, "previous": previous}
+
+    def again(left, given=""):
+        rotation, seen = token("instagram", given=given, entry=entry, end_grace=False, confirmed_by=[], take_lock=None)
+        rotation.deployment.check_mode = False
+        rotation.deployment.take = lambda *_arguments, **_more: {"clocks": {}}
+        rotation.deployment.memory = lambda: {
+            "records": [{"credential": "instagram", "rotation": left}],
+            "clocks": {},
+        }
+        return rotation, seen
+
+    rotation, seen = again("r-old")
+    # rotate-tokens.yml takes it for that, though it is not due.
+    assert not rotation.lacks(entry)
+    assert rotation.open()["phase"] == "ended"
+    [(rows, result)] = released
+    assert result == "ok" and [row["step"] for row in rows] == ["drain", "finish"]
+    assert "r-old had ended, save for its lock" in seen.lines[-1] and "revoked" not in seen.stored["previous"]
+    # What another run has left, and a token that is brought, are another matter.
+    assert again("r-other")[0].lacks(entry) and again("r-other")[0].open()["phase"] == "revoke_first"
+    assert again("r-old", given="IGAAthird")[0].open()["phase"] == "revoke_first"
+
+
 class Killed(BaseException):
     """What ends a run is not always an error."""
 
