@@ -41,6 +41,8 @@ from ansible_collections.chat4all.secrets.plugins.plugin_utils.rotation import (
 NEW_VALUES = "secrets_new_values"
 # The same where exactly one credential is rotated, as AWX's surveys have it.
 NEW_VALUE = "secrets_new_value"
+# How old a token has to be before a platform renews it.
+RENEWABLE_AFTER = datetime.timedelta(days=1)
 
 
 def new_values(deployment: Deployment) -> Mapping[str, Any]:
@@ -401,9 +403,15 @@ class TokenRotation(ManualRotation):
         deployment.require_discretion()
         entry = deployment.entry(self.name)
         old, renewing = old_value(entry), self.platform.renews and self.arguments["purpose"] == "rotate"
-        if renewing and not self._given() and (left := self._renewed_by(entry)):
-            # Another renewal would be too early.
-            return self._close(entry, left)
+        if renewing and not self._given():
+            if left := self._renewed_by(entry):
+                return self._close(entry, left)
+            again = datetime.datetime.fromisoformat(entry["current"]["created"]) + RENEWABLE_AFTER
+            if entry["current"].get("renewed") and again > now() and not is_unfinished(entry):
+                # The same command once more: nobody saw its end.
+                text = f"{self.name}: renewed already; {self.platform.title} renews it again from {again:%Y-%m-%d %H:%M UTC}"
+                deployment.line("open", f"{text}; before that, bring a new token: -e @FILE")
+                return {"changed": False, "phase": "ended"}
         if self._is_in_use(entry):
             facts = deployment.catalog_info([self.name])["credentials"][self.name]
             if self.log_in(facts, entry, "current")["logins"]["current"]["status"] == "rejected":
@@ -616,6 +624,7 @@ class TokenRotation(ManualRotation):
             "password": unseal(key, renewed["sealed"]).decode(),
             "created": now().isoformat(),
             "rotation": self.id,
+            "renewed": True,
         }
         self.change(lambda stored: stored.update(pending=pending))
         self.note(self.records("open", "create", slot=pending))

@@ -596,6 +596,16 @@ def test_a_renewal_that_died_before_its_locks_end_is_not_begun_again(monkeypatch
     [(rows, result)] = released
     assert result == "ok" and [row["step"] for row in rows] == ["drain", "finish"]
     assert "r-old had ended, save for its lock" in seen.lines[-1] and "revoked" not in seen.stored["previous"]
+    # It died later still.
+    entry["current"]["renewed"] = True
+    rotation, seen = again("")
+    assert rotation.open() == {"changed": False, "phase": "ended"} and len(released) == 1
+    assert "instagram: renewed already; Instagram renews it again from 20" in seen.lines[-1]
+    assert again("", given="IGAAthird")[0].open()["phase"] == "revoke_first"
+    entry["current"]["created"] = (
+        datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1, minutes=1)
+    ).isoformat()
+    assert again("")[0].open()["phase"] == "revoke_first"
     # What another run has left, and a token that is brought, are another matter.
     assert again("r-other")[0].lacks(entry) and again("r-other")[0].open()["phase"] == "revoke_first"
     assert again("r-old", given="IGAAthird")[0].open()["phase"] == "revoke_first"
