@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -460,9 +461,13 @@ class RenewedToken(ApiToken):
         return ("rotate.yml", "-e", f"rotate={self.case.credential}")
 
     def make_ready(self, turn: str) -> None:
-        """Have the token be old enough."""
+        """Have the token be old enough, for the platform and by the store."""
+        store = self.plays.store()
+        current = store["secrets_credentials"][self.case.credential]["current"]
+        current["created"] = (datetime.now(UTC) - timedelta(days=2)).isoformat(timespec="seconds")
+        self.plays.store_path.write_bytes(self.plays.vault(yaml.safe_dump(store)))
         super(ApiToken, self).make_ready(turn)
-        self.stack.control(**{self.platform: self.entry["current"]["password"]})
+        self.stack.control(**{self.platform: current["password"]})
 
     def check_value(self) -> None:
         self.token = self.entry["current"]["password"]
