@@ -38,7 +38,7 @@ benchmark: setup-test ## the figures of docs/benchmarks.md and docs/jwt.md, into
 	@python tests/benchmarks/rotation.py
 	@PYTHONPATH=$(CURDIR)/build/collections python tests/benchmarks/signing_keys.py
 
-crash: setup-demo ## kill rotations at every point and see them recover, about 3 hours; writes build/crash.json
+crash: setup-demo ## kill rotations at every point and see them recover, about 4 hours; writes build/crash.json
 	@PYTHONPATH=$(CURDIR)/build/collections python tests/crash/crash.py
 
 faults: setup-test ## full disks, cut connections and hosts, second owners, hostile files: what a rotation says and does then
