@@ -379,6 +379,7 @@ class TokenRotation(ManualRotation):
         # How old an imported one is, nobody knows.
         if not entry.get("previous") or (left := self._due(entry["current"]) - now()) <= datetime.timedelta():
             return ""
+        # Its run has left a lock.
         if self._renewed_by(entry):
             return ""
         return f"{self.platform.title} renews it in {report.duration(left.total_seconds())}; left as it is until then"
@@ -386,7 +387,18 @@ class TokenRotation(ManualRotation):
     def _renewed_by(self, entry: dict[str, Any]) -> str:
         """Return the run that has renewed the token, and died before its lock's end; nothing where there is none."""
         left = record_of(self.name, self.deployment.memory()).get("rotation", "")
-        return left if left == entry["current"].get("rotation") and not is_unfinished(entry) else ""
+        return left if left == entry["current"].get("rotation") else ""
+
+    def _renewable(self, entry: dict[str, Any]) -> datetime.datetime:
+        """Return from when on the platform renews a token that it has renewed."""
+        return datetime.datetime.fromisoformat(entry["current"]["created"]) + RENEWABLE_AFTER
+
+    def _is_renewed(self, entry: dict[str, Any]) -> bool:
+        """Tell whether this is the command once more whose renewal has ended, and whose end nobody saw."""
+        if self._given() or is_unfinished(entry) or self.arguments["drift"] == "replace":
+            return False
+        lately = bool(entry["current"].get("renewed")) and self._renewable(entry) > now()
+        return lately or bool(self._renewed_by(entry))
 
     def _due(self, slot: dict[str, Any]) -> datetime.datetime:
         """Return when a token is as old as its interval allows."""
@@ -403,22 +415,21 @@ class TokenRotation(ManualRotation):
         deployment.require_discretion()
         entry = deployment.entry(self.name)
         old, renewing = old_value(entry), self.platform.renews and self.arguments["purpose"] == "rotate"
-        if renewing and not self._given():
-            if left := self._renewed_by(entry):
-                return self._close(entry, left)
-            again = datetime.datetime.fromisoformat(entry["current"]["created"]) + RENEWABLE_AFTER
-            if entry["current"].get("renewed") and again > now() and not is_unfinished(entry):
-                # The same command once more: nobody saw its end.
+        renewed = renewing and self._is_renewed(entry)
+        if renewed and (left := self._renewed_by(entry)):
+            return self._close(entry, left)
+        if renewed or self._is_in_use(entry):
+            facts = deployment.catalog_info([self.name])["credentials"][self.name]
+            if self.log_in(facts, entry, "current")["logins"]["current"]["status"] == "rejected":
+                which = "it has renewed" if renewed else "is brought, which is in use"
+                raise SecretsError(
+                    f"{self.name}: {self.platform.title} rejects the token that {which}; have a new one issued, and bring it"
+                )
+            if renewed:
+                again = self._renewable(entry)
                 text = f"{self.name}: renewed already; {self.platform.title} renews it again from {again:%Y-%m-%d %H:%M UTC}"
                 deployment.line("open", f"{text}; before that, bring a new token: -e @FILE")
                 return {"changed": False, "phase": "ended"}
-        if self._is_in_use(entry):
-            facts = deployment.catalog_info([self.name])["credentials"][self.name]
-            if self.log_in(facts, entry, "current")["logins"]["current"]["status"] == "rejected":
-                raise SecretsError(
-                    f"{self.name}: {self.platform.title} rejects the token that is brought, which is in use; have a new one "
-                    "issued, and bring it"
-                )
         elif old and not entry.get("pending") and self.arguments["purpose"] != "abort" and not self.ends_by_call:
             facts = deployment.catalog_info([self.name])["credentials"][self.name]
             login = self.log_in(facts, entry, "previous")["logins"]["previous"]

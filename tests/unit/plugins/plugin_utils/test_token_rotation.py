@@ -579,8 +579,9 @@ def test_a_renewal_that_died_before_its_locks_end_is_not_begun_again(monkeypatch
     current = slot(NEW["instagram"], rotation="r-old") | {"created": created}
     entry = {"engine": "instagram", "current": current, "previous": previous}
 
-    def again(left, given=""):
-        rotation, seen = token("instagram", given=given, entry=entry, end_grace=False, confirmed_by=[], take_lock=None)
+    def again(left, says=(), **more):
+        options = {"end_grace": False, "confirmed_by": [], "take_lock": None, **more}
+        rotation, seen = token("instagram", says, entry=entry, **options)
         rotation.deployment.check_mode = False
         rotation.deployment.take = lambda *_arguments, **_more: {"clocks": {}}
         rotation.deployment.memory = lambda: {
@@ -602,6 +603,9 @@ def test_a_renewal_that_died_before_its_locks_end_is_not_begun_again(monkeypatch
     assert rotation.open() == {"changed": False, "phase": "ended"} and len(released) == 1
     assert "instagram: renewed already; Instagram renews it again from 20" in seen.lines[-1]
     assert again("", given="IGAAthird")[0].open()["phase"] == "revoke_first"
+    assert again("", drift="replace")[0].open()["phase"] == "revoke_first"
+    with pytest.raises(SecretsError, match="Instagram rejects the token that it has renewed; have a new one issued"):
+        again("", {NEW["instagram"]: REJECTED})[0].open()
     entry["current"]["created"] = (
         datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1, minutes=1)
     ).isoformat()
