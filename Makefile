@@ -24,7 +24,7 @@ demo: setup-demo ## rotate a running stack's database password under load, besid
 check: setup-check ## the quick tests: lint, sanity, units
 	@tests/quality/check
 
-test: setup-test ## check, the tests with containers, a part of crash, faults and canary, molecule: 55 minutes
+test: setup-test ## check, the tests with containers, a part of crash, faults and canary, molecule: 50 minutes
 	@python tests/images/images.py --list
 	@tests/quality/check
 	@tests/quality/artifact
