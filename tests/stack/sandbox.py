@@ -87,6 +87,10 @@ class Sandbox:
 
     def remove(self) -> None:
         mine = f"label=com.docker.compose.project={self.name}"
+        # A volume that was handed on from one container to the next is no anonymous one any more.
+        each = '{{range .Mounts}}{{if eq .Type "volume"}}{{.Name}} {{end}}{{end}}'
+        containers = self.docker("ps", "--all", "--quiet", "--filter", mine).split()
+        volumes = self.docker("inspect", "--format", each, *containers).split() if containers else []
         for listing, removal in (
             (("ps", "--all", "--quiet"), ("rm", "--force", "--volumes")),
             (("network", "ls", "--quiet"), ("network", "rm")),
@@ -95,6 +99,8 @@ class Sandbox:
             found = self.docker(*listing, "--filter", mine).split()
             if found:
                 self.docker(*removal, *found)
+        if volumes:
+            self.docker("volume", "rm", "--force", *volumes)
         for path in self.folder.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
