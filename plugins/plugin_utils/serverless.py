@@ -393,12 +393,11 @@ class TokenRotation(ManualRotation):
         """Return from when on the platform renews a token that it has renewed."""
         return datetime.datetime.fromisoformat(entry["current"]["created"]) + RENEWABLE_AFTER
 
-    def _is_renewed(self, entry: dict[str, Any]) -> bool:
-        """Tell whether this is the command once more whose renewal has ended, and whose end nobody saw."""
-        if self._given() or is_unfinished(entry) or self.arguments["drift"] == "replace":
+    def _would_renew(self, entry: dict[str, Any]) -> bool:
+        """Tell whether the command is the one that has the platform renew the token, with nothing unfinished before."""
+        if not self.platform.renews or self.arguments["purpose"] != "rotate" or self._given():
             return False
-        lately = bool(entry["current"].get("renewed")) and self._renewable(entry) > now()
-        return lately or bool(self._renewed_by(entry))
+        return not is_unfinished(entry) and self.arguments["drift"] != "replace"
 
     def _due(self, slot: dict[str, Any]) -> datetime.datetime:
         """Return when a token is as old as its interval allows."""
@@ -415,9 +414,11 @@ class TokenRotation(ManualRotation):
         deployment.require_discretion()
         entry = deployment.entry(self.name)
         old, renewing = old_value(entry), self.platform.renews and self.arguments["purpose"] == "rotate"
-        renewed = renewing and self._is_renewed(entry)
-        if renewed and (left := self._renewed_by(entry)):
+        would_renew = self._would_renew(entry)
+        if would_renew and (left := self._renewed_by(entry)):
             return self._close(entry, left)
+        # The same command once more, when nobody saw its end.
+        renewed = would_renew and entry["current"].get("renewed") and self._renewable(entry) > now()
         if renewed or self._is_in_use(entry):
             facts = deployment.catalog_info([self.name])["credentials"][self.name]
             if self.log_in(facts, entry, "current")["logins"]["current"]["status"] == "rejected":
